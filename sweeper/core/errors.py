@@ -1,0 +1,53 @@
+"""Errors that end in one line for the user. A failing *server* is never an exception: it is a Verdict.
+
+    SweeperError            exit 1
+      UsageError            exit 2   bad arguments, a bad matrix, claim or signature file
+        BadFile             exit 2   the same, with file, line and key path in front
+      EnvironmentNotReady   exit 3   Docker down, GPU busy, disk full
+      RecordUnusable        exit 4   a run folder that is locked or cannot be read
+"""
+
+from __future__ import annotations
+
+
+class SweeperError(Exception):
+    """One message for a person; `hint` is what to do about it, printed on its own line."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SweeperError):
+    """The command line or a file given to it is wrong."""
+
+    exit_code = 2
+
+
+class BadFile(UsageError):
+    """A file a person wrote is wrong at a place that can be named.
+
+    `line` counts from 1; `key` is a path such as `axes.parallelism[2].tp`.
+    """
+
+    def __init__(
+        self, path: str, problem: str, *, line: int | None = None, key: str | None = None, hint: str | None = None
+    ) -> None:
+        place = f"{path}:{line}" if line else path
+        super().__init__(f"{place}: {key}: {problem}" if key else f"{place}: {problem}", hint=hint)
+        self.path, self.line, self.key = path, line, key
+
+
+class EnvironmentNotReady(SweeperError):
+    """This machine cannot do it now: no Docker, no disk, a GPU that somebody else holds."""
+
+    exit_code = 3
+
+
+class RecordUnusable(SweeperError):
+    """A run folder is held by another process or cannot be read."""
+
+    exit_code = 4

@@ -1,0 +1,85 @@
+"""Measured points: the numbers one server gave at one concurrency. Definitions: docs/measurement.md.
+
+`None` is unknown and prints `-`; a measured zero stays 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TokenSource = Literal["usage", "token_ids", "tokenizer", "chunks"]
+"""How tokens were counted: server's cumulative usage, ids per chunk, client tokenizer (flagged), chunks (no rate)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """Milliseconds."""
+
+    mean: float | None
+    p50: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """`rate` = accepted / drafted tokens; `length` = 1 + accepted / drafts; `per_position` from position 0."""
+
+    rate: float | None
+    length: float | None
+    drafts: int | None = None
+    draft_tokens: int | None = None
+    accepted: int | None = None
+    per_position: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """Over the measuring window, the cell's GPUs only. None: no meter, `why` says so."""
+
+    joules: float | None
+    joules_per_1k_tokens: float | None
+    mean_w: float | None
+    power_share: float | None
+    """Mean power over the sum of the power limits."""
+    idle_w: float | None = None
+    state: str | None = None
+    """fine, power cap, thermal, hardware slowdown, invalid."""
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodePoint:
+    """One concurrency of one workload on one launch. Field names are those of `sweeper bench --json`."""
+
+    preset: str
+    concurrency: int
+    isl: int | None
+    osl: int | None
+    decode_tok_s: float | None
+    """Sustained decode rate, all streams together, in the window in which all streams decode."""
+    decode_tok_s_per_stream: float | None
+    serving_tok_s: float | None
+    prefill_tok_s: float | None
+    ttft_ms: Quantiles
+    itl_ms: Quantiles
+    chunk_gap_ms: Quantiles
+    tokens: int | None
+    """Output tokens inside the window."""
+    tokens_source: TokenSource | None
+    window_s: float | None
+    acceptance: Acceptance | None
+    server_tok_s: float | None
+    """The server's own token counter over the same window."""
+    client_cpu_s: float | None
+    client_bound: bool
+    requests: int = 0
+    errors: tuple[str, ...] = ()
+    """One line per distinct failure, e.g. `3 streams: server closed the connection mid-stream`."""
+    invalid: tuple[str, ...] = ()
+    """Recorded causes why this point must not be ranked; empty: valid."""
+    energy: Energy | None = None
+    series_tok_s: tuple[float, ...] = ()
+    """Tokens per second in equal slices of the window."""
+    steps_s: float | None = None
+    seed: int | None = None
