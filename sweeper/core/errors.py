@@ -5,6 +5,7 @@
         BadFile             exit 2   the same, with file, line and key path in front
       EnvironmentNotReady   exit 3   Docker down, GPU busy, disk full
       RecordUnusable        exit 4   a run folder that is locked or cannot be read
+      LaunchFailed          exit 3   one server could not be created (data for the runner)
 """
 
 from __future__ import annotations
@@ -51,3 +52,17 @@ class RecordUnusable(SweeperError):
     """A run folder is held by another process or cannot be read."""
 
     exit_code = 4
+
+
+class LaunchFailed(SweeperError):
+    """A server could not be created at all: image missing, Docker refused, port taken.
+
+    Data for the runner (outcome FAIL or SKIP in phase launch), an error only for commands that start one server.
+    `cause_id` is a slug of the failure taxonomy.
+    """
+
+    exit_code = 3
+
+    def __init__(self, cause_id: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.cause_id = cause_id
