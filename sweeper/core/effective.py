@@ -1,7 +1,7 @@
 """What a server proves to have run, as opposed to what was asked of it.
 
-Every field is None (or empty) until a log line or an API answer proves it. `evidence` maps a field name to the number of
-the log line, from 1, that proved it.
+Every field is None (or empty) until a log line or an API answer proves it. `evidence` maps a field name to the number
+of the log line, from 1, that proved it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Errors that end in one line for the user. A failing *server* is never an exception: it is a Verdict.
 
-    SweeperError            exit 1
-      UsageError            exit 2   bad arguments, a bad matrix, claim or signature file
-        BadFile             exit 2   the same, with file, line and key path in front
-      EnvironmentNotReady   exit 3   Docker down, GPU busy, disk full
-      RecordUnusable        exit 4   a run folder that is locked or cannot be read
-      LaunchFailed          exit 3   one server could not be created (data for the runner)
+SweeperError            exit 1
+  UsageError            exit 2   bad arguments, a bad matrix, claim or signature file
+    BadFile             exit 2   the same, with file, line and key path in front
+  EnvironmentNotReady   exit 3   Docker down, GPU busy, disk full
+  RecordUnusable        exit 4   a run folder that is locked or cannot be read
+  LaunchFailed          exit 3   one server could not be created (data for the runner)
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ class Launcher(Protocol):
 
     name: str
 
-    def start(self, plan: LaunchPlan, *, log_path: Path, run_id: str, trial: str, gpus: tuple[str, ...]) -> ServerHandle:
+    def start(
+        self, plan: LaunchPlan, *, log_path: Path, run_id: str, trial: str, gpus: tuple[str, ...]
+    ) -> ServerHandle:
         """Raises LaunchFailed with a cause id when the server could not even be created."""
 
 
