@@ -118,9 +118,10 @@ class Watch:
         finally:
             cancel.set()
         self._look(phase)
-        return self._result(phase, box)
+        value: T = self._result(phase, box)
+        return value
 
-    def _result(self, phase: Phase, box: dict[str, Any]) -> Any:
+    def _result(self, phase: Phase, box: dict[str, Any]) -> Any:  # the type is that of `work`
         error = box.get("error")
         if error is None:
             return box["value"]

@@ -1,0 +1,211 @@
+"""One trial: launch a cell, watch it, check it, measure it, stop it. What is seen is recorded; nothing is judged here.
+
+    planned -> launched -> healthy -> two answers -> (canary) -> text -> points -> stopped -> diagnosed
+
+Whatever happens inside, the server is stopped, its log is read to the end, and the observations so far are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeper.core import observations as seen
+from sweeper.core.effective import EffectiveConfig
+from sweeper.core.errors import LaunchFailed, SweeperError
+from sweeper.core.observations import Observation
+from sweeper.core.points import DecodePoint
+from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
+from sweeper.core.values import Cell, LaunchPlan, Matrix, Unsupported, Workload
+from sweeper.core.verdicts import Cause, Phase
+from sweeper.probes.openai import Client
+from sweeper.probes.ready import first_answers, wait_healthy
+from sweeper.probes.text import Prompt, ask
+from sweeper.watch import LiveMatcher, TrialEnded, Watch
+
+
+class Measured(Protocol):
+    """Result of a load run."""
+
+    @property
+    def points(self) -> Sequence[DecodePoint]: ...
+
+    @property
+    def requests(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+class Measure(Protocol):
+    """`probes.load.measure`, bound to nothing."""
+
+    def __call__(
+        self, base_url: str, model: str, workload: Workload, *, metrics_path: str | None, seed: int, meter: Any
+    ) -> Measured: ...
+
+
+class Diagnose(Protocol):
+    """A whole log, read from the first byte: what the diagnosis says, and what the log proves to have run."""
+
+    def __call__(
+        self, log: Path, engine: str, exit_code: int | None
+    ) -> tuple[seen.Diagnosed, EffectiveConfig | None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Everything a trial does to the outside world."""
+
+    clock: Clock
+    engine: Callable[[str], Engine]
+    launcher: Callable[[Cell], Launcher]
+    matcher: Callable[[Cell], LiveMatcher]
+    diagnose: Diagnose
+    measure: Measure
+    meter: Callable[[tuple[str, ...]], Any]
+    prompts: Callable[[Cell], tuple[Prompt, ...]]
+    wait_gpus_free: Callable[[tuple[str, ...], float], tuple[str, ...]]
+    """GPUs, deadline -> who still holds memory."""
+
+
+class Sink(Protocol):
+    """Where a trial reports to: the record and the live line."""
+
+    def observe(self, item: Observation) -> None: ...
+
+    def launched(self, record: Launch, plan: LaunchPlan) -> None: ...
+
+    def phase(self, phase: Phase, detail: str = "") -> None: ...
+
+    def requests(self, workload: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def post_mortem(self, facts: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to try: one launch of one cell."""
+
+    run_id: str
+    trial: str
+    cell: Cell
+    matrix: Matrix
+    gpus: tuple[str, ...]
+    log: Path
+
+
+def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
+    """Raises only for interruption and for faults of our own; everything about the server goes to the sink."""
+    plan = tools.engine(request.cell.engine).plan(request.cell)
+    if isinstance(plan, Unsupported):
+        sink.observe(seen.NotPlanned(reason=plan.reason))
+        return
+    sink.phase(Phase.LAUNCH)
+    try:
+        launcher = tools.launcher(request.cell)
+        handle = launcher.start(
+            plan, log_path=request.log, run_id=request.run_id, trial=request.trial, gpus=request.gpus
+        )
+    except LaunchFailed as problem:
+        sink.observe(seen.LaunchProblem(cause_id=problem.cause_id, message=problem.message, hint=problem.hint or ""))
+        return
+    with handle:
+        sink.launched(handle.record, plan)
+        _attended(request, tools, sink, plan, handle)
+    holders = tools.wait_gpus_free(request.gpus, request.matrix.policy.deadlines.gpu_free_s) if request.gpus else ()
+    if holders:
+        sink.observe(seen.GpuHeld(holders=holders))
+
+
+def _attended(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle) -> None:
+    matcher = tools.matcher(request.cell)
+    watch = Watch(handle, request.log, matcher, tools.clock, on_boot=lambda name: sink.phase(Phase.READY, name))
+    exited: seen.ServerExited | None = None
+    try:
+        for item in _life(request, tools, sink, plan, handle, watch):
+            sink.observe(item)
+    except TrialEnded as end:
+        for item in end.observed:
+            exited = item if isinstance(item, seen.ServerExited) else exited
+            sink.observe(item)
+        sink.post_mortem(handle.post_mortem())
+    finally:
+        sink.phase(Phase.STOP)
+        ended = handle.stop(request.matrix.policy.deadlines.stop_s)
+        if exited is None:
+            sink.observe(
+                seen.ServerExited(
+                    phase=Phase.STOP,
+                    code=ended.code,
+                    oom_killed=ended.oom_killed,
+                    by_us=ended.stopped_by_us,
+                    how=ended.how,
+                )
+            )
+        _read_log(request, tools, sink, exited)
+
+
+def _read_log(request: Request, tools: Tools, sink: Sink, exited: seen.ServerExited | None) -> None:
+    if not request.log.exists():
+        return
+    diagnosed, effective = tools.diagnose(request.log, request.cell.engine, exited.code if exited else None)
+    if diagnosed.cause:
+        name = f"trials/{request.trial}/{request.log.name}"
+        diagnosed = replace(diagnosed, cause=replace(diagnosed.cause, log=name))
+    sink.observe(diagnosed)
+    if effective:
+        sink.observe(seen.EffectiveSeen(effective=effective))
+
+
+def _life(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle, watch: Watch) -> Any:
+    """Generator of observations from the start of the process to the last window."""
+    limits = request.matrix.policy.deadlines
+    client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s)
+    begun_s = tools.clock.mono_s()
+    try:
+        sink.phase(Phase.READY, "starting")
+
+        def healthy(cancel: threading.Event) -> bool:
+            return wait_healthy(client, plan.health_path, tools.clock, cancel)
+
+        watch.during(Phase.READY, healthy, deadline_s=limits.ready_s)
+        sink.phase(Phase.READY, "first answers")
+        yield watch.during(
+            Phase.READY, lambda cancel: first_answers(client, tools.clock, begun_s), deadline_s=limits.first_answer_s
+        )
+        sink.phase(Phase.SANITY)
+        prompts = tools.prompts(request.cell)
+        yield from watch.during(Phase.SANITY, lambda cancel: list(ask(client, prompts)), deadline_s=limits.sanity_s)
+        yield from _points(request, tools, sink, plan, handle, watch)
+    finally:
+        client.close()
+
+
+def _points(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle, watch: Watch) -> Any:
+    metrics_path = plan.metrics_path
+    for workload in request.matrix.workloads:
+        for concurrency in workload.concurrency:
+            one = replace(workload, concurrency=(concurrency,))
+            sink.phase(Phase.MEASURE, f"{workload.name} at {concurrency}")
+            meter = tools.meter(request.gpus)
+
+            def work(cancel: threading.Event, one: Workload = one, meter: Any = meter) -> Measured:
+                return tools.measure(
+                    handle.record.base_url,
+                    plan.served_model,
+                    one,
+                    metrics_path=metrics_path,
+                    seed=one.seed,
+                    meter=meter,
+                )
+
+            result = watch.during(Phase.MEASURE, work, deadline_s=request.matrix.policy.deadlines.measure_s)
+            sink.requests(f"{workload.name}-c{concurrency}", result.requests)
+            for point in result.points:
+                yield seen.PointMeasured(workload=workload.name, point=point)
+
+
+def died_of_us(error: SweeperError) -> Cause:
+    """A trial that our own side could not carry out, e.g. a full disk."""
+    return Cause(id="harness", means=error.message, try_=error.hint or "")
