@@ -1,7 +1,7 @@
 """The sweep: which cell next, one trial at a time, the record always ahead of the memory.
 
 A trial without its `trial_finished` event means that sweeper died in it: it is closed as ABORTED on resume and the cell
-is tried again. Finished trials (PASS, FAIL, SKIP) are never repeated.
+is tried again, as it is after INCONCLUSIVE. Finished trials (PASS, FAIL, SKIP) are never repeated.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from sweeper.store.eventlog import EventLog
 from sweeper.store.record import RunRecord
 from sweeper.store.rundir import RunDir
 from sweeper.trial import Request, Tools, run_trial
-
-MAX_TRIES = 3
-"""INCONCLUSIVE and ABORTED trials are tried again, this often in all per launch that is wanted."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +54,8 @@ def restore(sweep: Sweep, record: RunRecord) -> None:
             verdict = judge.judge(cell, trial.cell_id, trial.trial, [*trial.observed, why])
             recorder.event("trial_finished", {"verdict": codec.dump(verdict)})
             sweep.done.setdefault(trial.cell_id, []).append(verdict)
-        else:
+        elif trial.verdict.outcome is not Outcome.INCONCLUSIVE:
+            # INCONCLUSIVE is tried again on resume, like ABORTED: neither says anything about the cell.
             sweep.done.setdefault(trial.cell_id, []).append(trial.verdict)
 
 
@@ -124,10 +122,7 @@ def judge_trial(
 
 
 def plain_rounds(order: Sequence[str], launches: int) -> Callable[[Mapping[str, Sequence[Verdict]]], list[str]]:
-    """Every cell once, then every cell that passed again, until each has `launches`. A failed cell stays failed.
-
-    INCONCLUSIVE and ABORTED are tried again, at most MAX_TRIES times for one launch that is wanted.
-    """
+    """Every cell once, then those that did not fail again, until each has `launches`. A failed cell stays failed."""
 
     def following(done: Mapping[str, Sequence[Verdict]]) -> list[str]:
         rounds = {cell_id: _wanted(done.get(cell_id, ()), launches) for cell_id in order}
@@ -142,11 +137,8 @@ def plain_rounds(order: Sequence[str], launches: int) -> Callable[[Mapping[str, 
 
 
 def _wanted(verdicts: Sequence[Verdict], launches: int) -> int | None:
-    """Number of good launches so far when one more is wanted; None when the cell is settled."""
+    """Launches that count so far when one more is wanted; None when the cell is settled."""
     if any(verdict.outcome in (Outcome.FAIL, Outcome.SKIP) for verdict in verdicts):
         return None
-    passed = sum(verdict.outcome is Outcome.PASS for verdict in verdicts)
-    unclear = sum(verdict.outcome is Outcome.INCONCLUSIVE for verdict in verdicts)
-    if passed >= launches or unclear >= MAX_TRIES:
-        return None
-    return passed
+    counted = sum(verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE) for verdict in verdicts)
+    return None if counted >= launches else counted

@@ -1,0 +1,91 @@
+"""Columns of the ranking: which exist, how they print, and which of them a table needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from sweeper.core.points import DecodePoint
+from sweeper.report.model import DASH, Line, Model, Table, rate
+
+Column = tuple[str, Callable[[Line], str]]
+
+EFFECTIVE_KEYS = ("MoE backend", "linear", "attention", "TP", "PP", "EP")
+
+
+def columns(model: Model, table: Table) -> list[Column]:
+    """Place and label first, then what varies, then the figures that at least one line has."""
+    chosen: list[Column] = [("place", _place), ("cell", lambda line: line.row.label)]
+    chosen += [(key, _requested(key)) for key in model.varying if key not in ("env", "args", "image")]
+    for key in EFFECTIVE_KEYS:
+        if any(_differs(line, key) for line in table.lines):
+            chosen.append((f"{key} ran", _effective(key)))
+    unit = "decode tok/s" if table.metric == "decode" else "serving tok/s"
+    chosen += [(unit, _rate), ("vs best", _ratio)]
+    figures = [column for column in FIGURES if any(column[1](line) != DASH for line in table.lines)]
+    return chosen + figures + [("launches", lambda line: str(line.row.launches))]
+
+
+def cells_of(line: Line, chosen: Sequence[Column]) -> list[str]:
+    """One row."""
+    return [show(line) for _, show in chosen]
+
+
+def _place(line: Line) -> str:
+    return f"{line.row.place}{'=' if line.row.tied else ''}{'?' if line.row.provisional else ''}"
+
+
+def _requested(key: str) -> Callable[[Line], str]:
+    return lambda line: line.requested.get(key, DASH)
+
+
+def _effective(key: str) -> Callable[[Line], str]:
+    return lambda line: line.effective.get(key, DASH)
+
+
+def _differs(line: Line, key: str) -> bool:
+    ran = line.effective.get(key)
+    return ran is not None and ran != line.requested.get(key)
+
+
+def _rate(line: Line) -> str:
+    half = (line.row.interval.high - line.row.interval.low) / 2 if line.row.interval else None
+    return f"{number(line.row.decode_tok_s)}" + (f" ± {number(half)}" if half is not None else "")
+
+
+def _ratio(line: Line) -> str:
+    interval = line.row.ratio_interval
+    text = f"{line.row.ratio_to_best:.2f}"
+    return text + (f" [{interval.low:.2f}, {interval.high:.2f}]" if interval else "")
+
+
+def number(value: float | None) -> str:
+    """Three significant digits at least, none invented; None prints `-`."""
+    if value is None:
+        return DASH
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def mean_of(points: Sequence[DecodePoint], get: Callable[[DecodePoint], float | None]) -> float | None:
+    """Mean over launches; None where no launch has the figure."""
+    values = [value for point in points if (value := get(point)) is not None]
+    return fmean(values) if values else None
+
+
+def _figure(get: Callable[[DecodePoint], float | None]) -> Callable[[Line], str]:
+    return lambda line: number(mean_of(line.points, get))
+
+
+FIGURES: tuple[Column, ...] = (
+    ("per stream", _figure(lambda point: point.decode_tok_s_per_stream if point.concurrency > 1 else None)),
+    ("TTFT p50 ms", _figure(lambda point: point.ttft_ms.p50)),
+    ("ITL mean ms", _figure(lambda point: point.itl_ms.mean)),
+    ("accept len", _figure(lambda point: point.acceptance.length if point.acceptance else None)),
+    ("prefill tok/s", _figure(lambda point: point.prefill_tok_s if point.preset == "context-ladder" else None)),
+    ("J/1k tok", _figure(lambda point: point.energy.joules_per_1k_tokens if point.energy else None)),
+    ("W", _figure(lambda point: point.energy.mean_w if point.energy else None)),
+)
+
+__all__ = ["cells_of", "columns", "mean_of", "number", "rate"]

@@ -1,0 +1,257 @@
+"""A run's record as tables: one model for text, Markdown, CSV, JSON and HTML. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeper.core.points import DecodePoint
+from sweeper.core.rank import rank
+from sweeper.core.values import Cell
+from sweeper.core.verdicts import Outcome, RankedRow, Verdict
+
+DASH = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One ranked cell at one workload and concurrency."""
+
+    row: RankedRow
+    cell: Cell
+    requested: Mapping[str, str]
+    effective: Mapping[str, str]
+    points: tuple[DecodePoint, ...]
+    """One per launch that passed."""
+    findings: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Ranking of one workload at one concurrency, best first."""
+
+    workload: str
+    concurrency: int
+    metric: str
+    lines: tuple[Line, ...]
+    isl: int | None = None
+    osl: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unranked:
+    """A cell without a place: its reason, and where the proof is."""
+
+    cell_id: str
+    label: str
+    outcome: str
+    phase: str
+    cause: str
+    means: str
+    try_: str = ""
+    evidence: str = ""
+    """`trials/<trial>/server.log:<line>`, relative to the run folder."""
+    line: str = ""
+    elapsed_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Everything a report shows."""
+
+    run_id: str
+    title: str
+    host: Mapping[str, Any]
+    tables: tuple[Table, ...]
+    unranked: tuple[Unranked, ...]
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Fields that are equal in every cell."""
+    varying: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    pending: int = 0
+
+
+def requested(cell: Cell) -> dict[str, str]:
+    """What the cell asked for, field by field, in the order in which columns are shown."""
+    spec = cell.speculative
+    return {
+        "engine": cell.engine,
+        "version": cell.engine_version or DASH,
+        "image": cell.image or DASH,
+        "model": cell.model,
+        "quantization": cell.quantization or DASH,
+        "MoE backend": cell.moe_backend,
+        "linear": cell.linear_backend or DASH,
+        "attention": cell.attention_backend or DASH,
+        "TP": str(cell.parallelism.tp),
+        "PP": str(cell.parallelism.pp),
+        "DP": str(cell.parallelism.dp),
+        "EP": str(cell.parallelism.ep),
+        "spec": spec.label() if spec else DASH,
+        "env": " ".join(f"{key}={value}" for key, value in cell.env) or DASH,
+        "args": " ".join(cell.extra_args) or DASH,
+        "max len": str(cell.max_model_len or DASH),
+    }
+
+
+def effective(verdict: Verdict | None) -> dict[str, str]:
+    """What the log proves to have run; only what it proves."""
+    facts = verdict.effective if verdict else None
+    if facts is None:
+        return {}
+    values = {
+        "engine": facts.engine,
+        "version": facts.engine_version,
+        "MoE backend": facts.moe_backend,
+        "draft MoE backend": facts.draft_moe_backend,
+        "linear": facts.linear_backend,
+        "attention": facts.attention_backend,
+        "quantization": facts.quantization,
+        "TP": facts.tp,
+        "PP": facts.pp,
+        "DP": facts.dp,
+        "EP": facts.ep,
+    }
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def build(
+    *,
+    run_id: str,
+    title: str,
+    host: Mapping[str, Any],
+    cells: Mapping[str, Cell],
+    verdicts: Mapping[str, Sequence[Verdict]],
+    excluded: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    enrich: Callable[[Cell, DecodePoint], tuple[str, ...]] = lambda cell, point: (),
+) -> Model:
+    """`verdicts`: per cell id, one per trial in order. `enrich` adds findings that need more than the record."""
+    asked = {cell_id: requested(cell) for cell_id, cell in cells.items()}
+    same, varying = _split(asked)
+    tables = tuple(_tables(cells, asked, verdicts, enrich))
+    placed = {line.row.cell_id for table in tables for line in table.lines}
+    unranked = [
+        _unranked(cell_id, cells[cell_id], verdicts.get(cell_id, ())) for cell_id in cells if cell_id not in placed
+    ]
+    unranked += [_excluded(item) for item in excluded]
+    return Model(
+        run_id=run_id,
+        title=title,
+        host=host,
+        tables=tables,
+        unranked=tuple(item for item in unranked if item is not None),
+        same=same,
+        varying=varying,
+        findings=_findings(cells, verdicts, tables),
+        notes=tuple(notes),
+        pending=sum(item is None for item in unranked),
+    )
+
+
+def _split(asked: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
+    rows = list(asked.values())
+    if not rows:
+        return {}, ()
+    same = {key: rows[0][key] for key in rows[0] if all(row[key] == rows[0][key] for row in rows)}
+    return {k: v for k, v in same.items() if v != DASH}, tuple(key for key in rows[0] if key not in same)
+
+
+def _tables(
+    cells: Mapping[str, Cell],
+    asked: Mapping[str, Mapping[str, str]],
+    verdicts: Mapping[str, Sequence[Verdict]],
+    enrich: Callable[[Cell, DecodePoint], tuple[str, ...]],
+) -> list[Table]:
+    good = {cell_id: [v for v in verdicts.get(cell_id, ()) if v.outcome is Outcome.PASS] for cell_id in cells}
+    groups: dict[tuple[str, int, int | None, int | None], dict[str, list[DecodePoint]]] = {}
+    for cell_id, passed in good.items():
+        for verdict in passed:
+            for point in verdict.points:
+                key = (point.preset, point.concurrency, _round(point.isl), point.osl)
+                groups.setdefault(key, {}).setdefault(cell_id, []).append(point)
+    made = []
+    for (preset, concurrency, isl, osl), points in sorted(groups.items(), key=lambda item: _order(item[0])):
+        metric = "decode" if any(p.decode_tok_s is not None for each in points.values() for p in each) else "serving"
+        samples = {cell_id: [v for p in each if (v := rate(p, metric)) is not None] for cell_id, each in points.items()}
+        labels = {cell_id: cells[cell_id].label() for cell_id in points}
+        rows = rank(samples, labels=labels, workload=preset, concurrency=concurrency)
+        lines = tuple(
+            Line(
+                row=row,
+                cell=cells[row.cell_id],
+                requested=asked[row.cell_id],
+                effective=effective(good[row.cell_id][-1]),
+                points=tuple(points[row.cell_id]),
+                findings=enrich(cells[row.cell_id], points[row.cell_id][-1]),
+                verdicts=tuple(good[row.cell_id]),
+            )
+            for row in rows
+        )
+        made.append(Table(workload=preset, concurrency=concurrency, metric=metric, lines=lines, isl=isl, osl=osl))
+    return made
+
+
+def _round(isl: int | None) -> int | None:
+    """Prompts of one workload differ by a few tokens between requests: a nominal size groups them."""
+    return None if isl is None else int(round(isl, -1)) if isl >= 32 else isl
+
+
+def _order(key: tuple[str, int, int | None, int | None]) -> tuple[str, int, int, int]:
+    return key[0], key[2] or 0, key[3] or 0, key[1]
+
+
+def rate(point: DecodePoint, metric: str) -> float | None:
+    """The figure that is ranked: sustained decode, or serving where a preset has no decode window."""
+    return point.decode_tok_s if metric == "decode" else point.serving_tok_s
+
+
+def _unranked(cell_id: str, cell: Cell, verdicts: Sequence[Verdict]) -> Unranked | None:
+    if not verdicts:
+        return None
+    verdict = verdicts[-1]
+    cause = verdict.cause
+    evidence = (
+        f"{cause.log}:{cause.line_no}" if cause and cause.log and cause.line_no else (cause.log or "" if cause else "")
+    )
+    return Unranked(
+        cell_id=cell_id,
+        label=cell.label(),
+        outcome=verdict.outcome.value,
+        phase=verdict.phase.value,
+        cause=cause.id if cause else DASH,
+        means=cause.means if cause else "",
+        try_=cause.try_ if cause else "",
+        evidence=evidence,
+        line=(cause.line or "").strip() if cause else "",
+        elapsed_s=verdict.elapsed_s,
+    )
+
+
+def _excluded(item: Mapping[str, Any]) -> Unranked:
+    return Unranked(
+        cell_id=str(item["id"]),
+        label=str(item["label"]),
+        outcome=Outcome.SKIP.value,
+        phase="plan",
+        cause="excluded",
+        means="; ".join(item["reasons"]),
+    )
+
+
+def _findings(
+    cells: Mapping[str, Cell], verdicts: Mapping[str, Sequence[Verdict]], tables: Sequence[Table]
+) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for cell_id, trials in verdicts.items():
+        for verdict in trials:
+            for finding in verdict.findings:
+                found[f"{cells[cell_id].label() if cell_id in cells else cell_id}: {finding.text}"] = None
+    for table in tables:
+        for line in table.lines:
+            for text in line.findings:
+                found[f"{line.row.label}: {text}"] = None
+    return tuple(found)
