@@ -1,0 +1,178 @@
+"""What `status`, `show` and `judge` print, made from a run's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeper.core import codec
+from sweeper.core.errors import UsageError
+from sweeper.core.observations import OutputSample
+from sweeper.core.values import Cell
+from sweeper.core.verdicts import Verdict
+from sweeper.report.columns import number
+from sweeper.report.model import Model, build, effective, requested
+from sweeper.store.record import RunRecord, TrialRecord
+
+
+def model(record: RunRecord, enrich: Any = None) -> Model:
+    """The report's table model."""
+    verdicts: dict[str, list[Verdict]] = {}
+    for trial in record.trials.values():
+        if trial.verdict:
+            verdicts.setdefault(trial.cell_id, []).append(trial.verdict)
+    notes = list(record.notes)
+    if record.torn:
+        notes.append(f"{record.torn} torn line(s) in events.jsonl were left out.")
+    more = {"enrich": enrich} if enrich else {}
+    return build(
+        run_id=record.run.run_id,
+        title=str(record.facts.get("title") or record.facts.get("matrix") or ""),
+        host=record.facts.get("host") or {},
+        cells=record.cells,
+        verdicts=verdicts,
+        excluded=record.excluded,
+        notes=notes,
+        **more,
+    )
+
+
+def status(record: RunRecord) -> dict[str, Any]:
+    """Progress: every cell with the outcome of its last trial, and what runs now."""
+    rows = []
+    running = None
+    for cell_id, cell in record.cells.items():
+        trials = record.of_cell(cell_id)
+        last = trials[-1] if trials else None
+        outcome = last.verdict.outcome.value if last and last.verdict else ("running" if last else "waiting")
+        cause = last.verdict.cause.id if last and last.verdict and last.verdict.cause else None
+        if outcome == "running" and last:
+            running = {"trial": last.trial, "label": cell.label(), "phase": last.phase, "since": last.started_utc}
+        rows.append({"cell": cell_id, "label": cell.label(), "outcome": outcome, "cause": cause, "trials": len(trials)})
+    return {"schema": 1, "run": record.run.run_id, "finished": record.finished, "running": running, "cells": rows}
+
+
+def status_text(status: Mapping[str, Any]) -> str:
+    """One line a cell."""
+    rows: Sequence[Mapping[str, Any]] = status["cells"]
+    tally: dict[str, int] = {}
+    for row in rows:
+        tally[row["outcome"]] = tally.get(row["outcome"], 0) + 1
+    head = ", ".join(f"{count} {name}" for name, count in tally.items())
+    state = "finished" if status["finished"] else "not finished"
+    lines = [f"{status['run']}: {state}; {head}"]
+    lines += [f"  {row['outcome']:<13}{row['label']}" + (f"   {row['cause']}" if row["cause"] else "") for row in rows]
+    if status["running"]:
+        lines.append(
+            f"now: {status['running']['label']} in {status['running']['phase']}, since {status['running']['since']}"
+        )
+    if not status["finished"]:
+        lines.append(f"continue a run that was cut off: sweeper run MATRIX --resume {status['run']}")
+    return "\n".join(lines) + "\n"
+
+
+def find_trial(record: RunRecord, name: str) -> TrialRecord:
+    """By trial id, cell id (its last trial) or a unique start. Raises UsageError."""
+    hits = [trial for trial in record.trials.values() if trial.trial == name or trial.cell_id == name]
+    hits = hits or [trial for trial in record.trials.values() if trial.trial.startswith(name)]
+    if not hits:
+        known = ", ".join(list(record.trials)[:6]) or "none"
+        raise UsageError(
+            f"no trial '{name}' in {record.run.run_id}; it has {known}", hint="All of them: sweeper status"
+        )
+    if len({trial.cell_id for trial in hits}) > 1:
+        raise UsageError(f"'{name}' fits trials of {len({t.cell_id for t in hits})} cells; give more characters")
+    return hits[-1]
+
+
+def show(record: RunRecord, name: str) -> dict[str, Any]:
+    """Everything about one trial."""
+    trial = find_trial(record, name)
+    cell = record.cells[trial.cell_id]
+    verdict = trial.verdict
+    folder = record.run.path / "trials" / trial.trial
+    return {
+        "schema": 1,
+        "trial": trial.trial,
+        "cell": trial.cell_id,
+        "label": cell.label(),
+        "outcome": verdict.outcome.value if verdict else "running",
+        "phase": verdict.phase.value if verdict else trial.phase,
+        "elapsed_s": verdict.elapsed_s if verdict else None,
+        "cause": codec.dump(verdict.cause) if verdict and verdict.cause else None,
+        "also": [codec.dump(cause) for cause in verdict.also] if verdict else [],
+        "findings": [finding.text for finding in verdict.findings] if verdict else [],
+        "requested": requested(cell),
+        "effective": effective(verdict),
+        "facts": codec.dump(verdict.effective) if verdict and verdict.effective else None,
+        "points": [codec.dump(point) for point in verdict.points] if verdict else [],
+        "samples": [codec.dump(item) for item in trial.observed if isinstance(item, OutputSample)],
+        "launch": trial.launch,
+        "files": sorted(str(path) for path in folder.glob("*")) if folder.exists() else [],
+    }
+
+
+def show_text(shown: Mapping[str, Any], part: str | None) -> str:
+    """The whole trial, or one part of it."""
+    if part == "command":
+        return str((shown["launch"] or {}).get("by_hand") or "never launched") + "\n"
+    if part == "samples":
+        return _samples(shown)
+    if part == "effective":
+        return _effective(shown)
+    took = f", {shown['elapsed_s']:.0f} s" if shown["elapsed_s"] else ""
+    lines = [f"{shown['outcome']}  {shown['trial']}  {shown['label']}   in {shown['phase']}{took}"]
+    cause = shown["cause"]
+    if cause:
+        lines.append(f"  cause     {cause['id']}: {cause['means']}")
+        if cause["line"]:
+            lines += [f"  line      {cause['line_no'] or '-'}: {cause['line'].strip()[:300]}"]
+        lines += [
+            f"  {name:<10}{cause[key]}" for name, key in (("try", "try_"), ("known from", "source")) if cause[key]
+        ]
+    lines += [f"  also seen {other['id']}" for other in shown["also"]]
+    lines += [f"  finding   {text}" for text in shown["findings"]]
+    lines += [_effective(shown).rstrip()]
+    for point in shown["points"]:
+        rate = number(point["decode_tok_s"] if point["decode_tok_s"] is not None else point["serving_tok_s"])
+        lines.append(
+            f"  measured  {rate} tok/s at {point['concurrency']}, window {number(point['window_s'])} s, "
+            f"TTFT p50 {number(point['ttft_ms']['p50'])} ms, ITL {number(point['itl_ms']['mean'])} ms"
+        )
+    lines.append(_samples(shown).rstrip())
+    lines.append(f"  by hand   {(shown['launch'] or {}).get('by_hand') or 'never launched'}")
+    lines += [f"  file      {name}" for name in shown["files"]]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _samples(shown: Mapping[str, Any]) -> str:
+    lines = []
+    for sample in shown["samples"]:
+        mark = sample["problem"] or {True: "right", False: "wrong", None: "no known answer"}[sample["right"]]
+        asked = " ".join(sample["prompt"].split())[-60:]
+        lines.append(f"  sample    {asked!r} -> {' '.join(sample['text'].split())[:100]!r} ({mark})")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _effective(shown: Mapping[str, Any]) -> str:
+    lines = []
+    for key, ran in shown["effective"].items():
+        asked = shown["requested"].get(key, "-")
+        lines.append(f"  {key:<10}asked {asked}, ran {ran}" if asked != ran else f"  {key:<10}{ran}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def changes_text(changes: Sequence[Mapping[str, Any]]) -> str:
+    """What judging again changed."""
+    if not changes:
+        return "no verdict changed\n"
+    lines = [f"  {item['label']}: {item['before']} -> {item['after']}" for item in changes]
+    return f"{len(changes)} verdict(s) changed\n" + "\n".join(lines) + "\n"
+
+
+def difference(cell: Cell, before: Verdict, after: Verdict) -> dict[str, str] | None:
+    """The change of one verdict, or None."""
+    names = [f"{v.outcome.value} {v.phase.value} {v.cause.id if v.cause else '-'}" for v in (before, after)]
+    if names[0] == names[1]:
+        return None
+    return {"trial": after.trial, "label": cell.label(), "before": names[0], "after": names[1]}
