@@ -1,0 +1,106 @@
+"""What every planner needs: where the cell runs, what the model is called, how arguments are put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from sweeper.core.values import Cell, LaunchPlan, Mount
+
+MODEL_IN_CONTAINER = "/models"
+
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+
+
+def in_container(cell: Cell) -> bool:
+    """Whether the plan is for a container: the launcher says so, or an image is named and no interpreter is."""
+    if cell.launcher is not None:
+        return cell.launcher == "docker"
+    return cell.image is not None and cell.python is None
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model name is written as a path. Nothing is looked up: `org/name` is a hub id, `./name` a folder."""
+    return model.startswith(("/", "./", "../", "~")) or model in (".", "..")
+
+
+def served_name(model: str) -> str:
+    """Short name for requests: the last part of a path or of a hub id."""
+    name = PurePosixPath(model.rstrip("/")).name
+    return re.sub(r"[^\w.\-]", "-", name) or "model"
+
+
+def model_argument(cell: Cell) -> str:
+    """The model as the server sees it: a folder is mounted into a container under /models."""
+    if in_container(cell) and is_folder(cell.model):
+        return f"{MODEL_IN_CONTAINER}/{served_name(cell.model)}"
+    return cell.model
+
+
+def mounts(cell: Cell) -> tuple[Mount, ...]:
+    """The folders that a container needs to see, read-only."""
+    if not in_container(cell):
+        return ()
+    folders = [cell.model, cell.speculative.model if cell.speculative else None]
+    return tuple(
+        Mount(source=folder, target=f"{MODEL_IN_CONTAINER}/{served_name(folder)}")
+        for folder in dict.fromkeys(folders)
+        if folder and is_folder(folder)
+    )
+
+
+def draft_argument(cell: Cell, model: str) -> str:
+    """A draft model as the server sees it."""
+    inside = in_container(cell) and is_folder(model)
+    return f"{MODEL_IN_CONTAINER}/{served_name(model)}" if inside else model
+
+
+def environment(cell: Cell, defaults: Mapping[str, str]) -> dict[str, str]:
+    """Defaults, then what the matrix says. A model in a folder keeps the engine off the hub."""
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if is_folder(cell.model) else {}
+    return {**QUIET, **offline, **defaults, **dict(cell.env)}
+
+
+def runs_on_cpu(cell: Cell) -> bool:
+    """Whether the cell is for a CPU build: the declared version, the image, an argument or the environment says so."""
+    told = (cell.engine_version or "", cell.image or "")
+    args = " ".join(cell.extra_args)
+    return (
+        any(re.search(r"(^|[^a-z])cpu([^a-z]|$)", text.lower()) for text in told)
+        or bool(re.search(r"--device[ =]cpu", args))
+        or any(name.startswith("VLLM_CPU_") for name, _ in cell.env)
+    )
+
+
+def gpus_needed(cell: Cell) -> int:
+    return 0 if runs_on_cpu(cell) else cell.parallelism.world_size
+
+
+def attached(cell: Cell, metrics_path: str | None) -> LaunchPlan:
+    """A plan that starts nothing: the server is up."""
+    return LaunchPlan(
+        argv=(),
+        env={},
+        served_model=served_name(cell.model),
+        url=cell.url,
+        gpus=0,
+        metrics_path=metrics_path,
+    )
+
+
+def flag_in(args: tuple[str, ...], *names: str) -> bool:
+    """Whether the author's own arguments set one of these flags (`--flag value` or `--flag=value`)."""
+    wanted = {name.replace("_", "-") for name in names}
+    return any(arg.split("=", 1)[0].replace("_", "-") in wanted for arg in args)
+
+
+def value_of(args: tuple[str, ...], *names: str) -> str | None:
+    """Value of the last of these flags in the author's own arguments."""
+    found: str | None = None
+    for place, arg in enumerate(args):
+        head, joined, tail = arg.partition("=")
+        if head.replace("_", "-") not in names:
+            continue
+        found = tail if joined else (args[place + 1] if place + 1 < len(args) else None)
+    return found
