@@ -25,6 +25,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+
+PROSE = (
+    "Paris is the capital of France, and after four come five, six, seven, eight, nine and ten. Thursday follows "
+    "Wednesday, 17 plus 25 is 42, and people live on Earth, where rain falls from clouds once drops grow heavy."
+).split()
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Script:
     """Chunks carry tokens but no text."""
     words_per_token: float = 1.0
     text: str = "word"
+    """The word repeated; `prose`: an answer that passes for one, where it is not streamed."""
     tokens_per_word: float = 1.3
     """Prompt tokens reported per white-space separated word."""
     cached_tokens: int = 0
@@ -224,7 +232,10 @@ class _App:
     async def whole(self, asked, chat, n_prompt, total, start, writer) -> bool:
         await asyncio.sleep(max(0.0, start + total / self.script.rate - time.monotonic()))
         self.tally.tokens += total
-        text = " ".join([self.script.text] * total)
+        if self.script.text == "prose":
+            text = " ".join(islice(cycle(PROSE), total))
+        else:
+            text = " ".join([self.script.text] * total)
         choice = {"index": 0, "finish_reason": "length"} | (
             {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         )
