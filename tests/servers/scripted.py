@@ -10,7 +10,7 @@ As a fixture:
     with ScriptedServer(Script(rate=100)) as server:
         measure(server.url, "scripted", ...)
 
-Times: token i of a request (from 0) leaves at `arrival + ttft + i / rate`; a chunk of k tokens leaves at the time of its
+Times: token i of a request (from 0) leaves at `arrival + ttft + i / rate`; a chunk of k tokens leaves with its
 last token, the first chunk at `arrival + ttft`.
 """
 
@@ -26,7 +26,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-
 
 PROSE = (
     "Paris is the capital of France, and after four come five, six, seven, eight, nine and ten. Thursday follows "
