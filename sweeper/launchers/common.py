@@ -143,3 +143,20 @@ def tail(path: Path, lines: int = 40, limit: int = 65536) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(line.rstrip("\r") for line in text.split("\n") if line.strip())[-lines:]
+
+
+def oom_kills() -> int | None:
+    """The kernel's count of processes killed for lack of memory since boot (/proc/vmstat); None where it has none."""
+    try:
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return None
+
+
+def killed_for_memory(code: int | None, kills_before: int | None) -> bool:
+    """Whether the kernel killed something for lack of memory since `kills_before` and this server died by SIGKILL."""
+    now = oom_kills()
+    return code == 137 and kills_before is not None and now is not None and now > kills_before

@@ -38,6 +38,7 @@ class ProcessLauncher:
         self, plan: LaunchPlan, *, log_path: Path, run_id: str, trial: str, gpus: tuple[str, ...]
     ) -> ProcessHandle:
         """Raises LaunchFailed: port-in-use, executable-missing, disk-full."""
+        gpus = gpus if plan.gpus else ()
         port = common.claim_port(self._port)
         argv = common.fill_all(plan.argv, port=port, host=common.LOOPBACK)
         chosen = gpu_environment(gpus) | {
@@ -75,7 +76,7 @@ class ProcessHandle:
         self._lock = threading.Lock()
         self._exit: Exit | None = None
         self._left: list[processes.Marked] = []
-        self._oom_before = _oom_kills()
+        self._oom_before = common.oom_kills()
 
     def poll(self) -> Exit | None:
         """Asks the kernel (waitpid), so an exit is seen at the next call."""
@@ -127,8 +128,7 @@ class ProcessHandle:
     def _ended(self, how: str, *, ours: bool) -> Exit:
         code = self._child.returncode
         shell_code = 128 - code if code < 0 else code
-        before, now = self._oom_before, _oom_kills()
-        oom = shell_code == 128 + signal.SIGKILL and not ours and None not in (before, now) and before != now
+        oom = not ours and common.killed_for_memory(shell_code, self._oom_before)
         return Exit(code=shell_code, oom_killed=oom, stopped_by_us=ours, how=how)
 
 
@@ -163,14 +163,3 @@ def _by_hand(cwd: str | None, env: Mapping[str, str], argv: tuple[str, ...]) -> 
     parts = [common.shell_word(name, value) for name, value in env.items()]
     line = " ".join([*parts, common.shell_argv(argv)])
     return f"cd {common.shell_argv([cwd])} && {line}" if cwd else line
-
-
-def _oom_kills() -> int | None:
-    """The kernel's count of processes killed for lack of memory since boot (/proc/vmstat); None where it has none."""
-    try:
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return None

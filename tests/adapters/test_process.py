@@ -205,7 +205,10 @@ def test_the_line_by_hand_runs_the_same_program(log: Path) -> None:
 
 def test_named_gpus_become_visible_devices(log: Path) -> None:
     plan = LaunchPlan(
-        argv=(sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"), env={}, served_model="m"
+        argv=(sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"),
+        env={},
+        served_model="m",
+        gpus=2,
     )
     with ProcessLauncher().start(plan, log_path=log, run_id=RUN, trial="one", gpus=("1", "GPU-5")) as server:
         until(server.poll)
