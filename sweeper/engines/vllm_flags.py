@@ -42,10 +42,10 @@ _MOE_VALUES_BY_VERSION: tuple[tuple[Version, tuple[str, ...]], ...] = (
             "flashinfer_moe_ep_mega_deep_gemm",
             "aiter_mega_moe",
             "aiter_triton_mxfp4_bf16",
-            "aiter_triton_mxfp4_mxfp4",
             "rdna3",
         ),
     ),
+    ((0, 33), ("aiter_triton_mxfp4_mxfp4",)),
 )
 
 
