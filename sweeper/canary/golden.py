@@ -1,0 +1,132 @@
+"""The golden file: what a perfect server would answer, as `golden.json.gz` beside the checkpoint.
+
+Loads with pydantic alone. One gzip-compressed JSON object; the fields are the models below. Log-probabilities are
+natural logarithms in float32, rounded to 1e-5. Position i of `prompt_logprobs` is log p(token i | tokens before it),
+None for the first token, as engines report it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweeper.core.errors import BadFile
+
+SCHEMA = 1
+FILE_NAME = "golden.json.gz"
+
+TopK = list[tuple[int, float]]
+"""(token id, log-probability), best first."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tolerance(_Model):
+    """What a healthy kernel of this quantisation family may be off by, averaged over all scored positions.
+
+    `nll_shift`: |mean NLL - golden mean NLL| in nats. `kl_topk`: mean KL(golden || server) over the golden top-k,
+    renormalised. `argmax_agreement`: least share of positions whose best token is the golden one.
+    """
+
+    nll_shift: float
+    kl_topk: float
+    argmax_agreement: float
+    source: str
+
+
+class Case(_Model):
+    """One prompt. `prompt` is its text where there is one; ids are what must be sent.
+
+    `greedy_*` are empty where no continuation was computed.
+    """
+
+    id: str
+    prompt: str | None = None
+    prompt_ids: list[int]
+    prompt_logprobs: list[float | None]
+    prompt_top: list[TopK | None]
+    greedy_ids: list[int] = Field(default_factory=list)
+    greedy_logprobs: list[float] = Field(default_factory=list)
+    greedy_top: list[TopK] = Field(default_factory=list)
+    greedy_text: str | None = None
+
+
+class GoldenFile(_Model):
+    """`versions`: packages that computed it. `reference`: the transformers class and its number format.
+
+    `served_name`: nothing depends on it; a label for reports.
+    """
+
+    schema_: Literal[1] = Field(alias="schema")
+    served_name: str
+    quant: str
+    model_type: str
+    seed: int | None
+    vocab_size: int
+    top_k: int
+    reference: str
+    versions: dict[str, str]
+    tolerance: Tolerance
+    mean_nll: float
+    uniform_nll: float
+    cases: list[Case]
+
+
+TOLERANCES: dict[str, Tolerance] = {}
+
+
+def _tolerance(names: str, nll_shift: float, kl_topk: float, argmax_agreement: float, source: str) -> None:
+    for name in names.split():
+        TOLERANCES[name] = Tolerance(
+            nll_shift=nll_shift, kl_topk=kl_topk, argmax_agreement=argmax_agreement, source=source
+        )
+
+
+_tolerance("bf16", 0.02, 0.02, 0.95, "FlashInfer MoE tests: bf16 rtol 1e-2, atol 1e-2; rounding of bf16 activations")
+_tolerance("fp8 fp8-block", 0.05, 0.05, 0.90, "FlashInfer MoE tests: fp8 rtol 1e-1, atol 1e-1; activations in e4m3")
+_tolerance("nvfp4", 0.25, 0.25, 0.75, "FlashInfer MoE tests: nvfp4 rtol 2e-1, atol 2e-1; activations in e2m1 (W4A4)")
+_tolerance("mxfp4", 0.25, 0.25, 0.75, "FlashInfer MoE tests: mxfp4 95 % within 1.0 + 5 %; activations bf16, fp8 or fp4")
+_tolerance("nvfp4-w4a16 int4", 0.02, 0.02, 0.95, "weights are exact after dequantisation, activations bf16: as bf16")
+
+
+def load(path: Path) -> GoldenFile:
+    """Read a golden file, compressed or not. Raises BadFile naming the path and what is wrong."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadFile(str(path), f"cannot be read: {error.strerror}") from None
+    try:
+        return GoldenFile.model_validate_json(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or None
+        raise BadFile(str(path), f"not a golden file: {first['msg']}", key=key) from None
+    except (OSError, EOFError) as error:
+        raise BadFile(str(path), f"damaged gzip data: {error}") from None
+
+
+def find(folder: Path) -> Path | None:
+    """The golden file of a checkpoint folder, or None."""
+    for name in (FILE_NAME, "golden.json"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def save(golden: GoldenFile, path: Path) -> None:
+    """Write compressed; the same content gives the same bytes (no time stamp inside)."""
+    text = json.dumps(golden.model_dump(by_alias=True, mode="json"), separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+def mean_nll(cases: list[Case]) -> float:
+    """Mean negative log-likelihood in nats over all scored prompt tokens. nan without any."""
+    scored = [value for case in cases for value in case.prompt_logprobs if value is not None]
+    return -sum(scored) / len(scored) if scored else math.nan

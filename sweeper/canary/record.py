@@ -1,0 +1,156 @@
+"""Record golden vectors: run the float32 reference over prompts, keep log-probabilities and continuations."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from sweeper.canary import golden, reference
+from sweeper.canary.golden import Case, GoldenFile, TopK
+from sweeper.canary.weights import SPECIAL_IDS, successors
+
+TOP_K = 20
+"""Engines answer at most 20 by default (vLLM `max_logprobs`)."""
+
+CHAIN_LENGTHS = (12, 24, 24, 48, 48, 96, 96, 160, 256)
+GREEDY_PROMPTS, GREEDY_PROMPT_LENGTH, GREEDY_TOKENS = 4, 16, 24
+SPEAKING_TOKENS = 32
+
+
+def record(folder: Path, *, progress: Callable[[str], None] = lambda text: None) -> GoldenFile:
+    """Golden vectors of a checkpoint made by `build`: text prompts for trained weights, chains for drawn ones."""
+    import torch
+
+    model = reference.load(folder)
+    made = json.loads((folder / "sweeper_canary.json").read_text("utf-8"))
+    with torch.no_grad():
+        cases = _speaking_cases(model, folder) if made["weights"] == "stored" else _chain_cases(model, made["seed"])
+    progress(f"{len(cases)} cases")
+    return GoldenFile(
+        schema=1,
+        served_name=folder.name,
+        quant=made["quant"],
+        model_type=model.config.model_type,
+        seed=made["seed"],
+        vocab_size=model.config.vocab_size,
+        top_k=TOP_K,
+        reference=f"transformers {type(model).__name__}, float32 from dequantised weights",
+        versions=_versions(),
+        tolerance=golden.TOLERANCES[made["quant"]],
+        mean_nll=round(golden.mean_nll(cases), 5),
+        uniform_nll=round(math.log(model.config.vocab_size), 5),
+        cases=cases,
+    )
+
+
+def chain_prompts(vocab_size: int, seed: int) -> list[list[int]]:
+    """Prompts along the chain of `weights.successors`, each from its own place; the last ones are for continuing."""
+    import numpy as np
+
+    following = successors(vocab_size, seed)
+    draw = np.random.default_rng([seed, 78])
+    prompts = []
+    for length in (*CHAIN_LENGTHS, *[GREEDY_PROMPT_LENGTH] * GREEDY_PROMPTS):
+        row = [int(draw.integers(SPECIAL_IDS, vocab_size))]
+        while len(row) < length:
+            row.append(following[row[-1]])
+        prompts.append(row)
+    return prompts
+
+
+def _chain_cases(model: Any, seed: int) -> list[Case]:
+    prompts = chain_prompts(model.config.vocab_size, seed)
+    scored = _score(model, prompts)
+    continued = _continue(model, prompts[-GREEDY_PROMPTS:], GREEDY_TOKENS)
+    greedy = [None] * (len(prompts) - GREEDY_PROMPTS) + continued
+    return [
+        Case(id=f"chain-{number:02d}", prompt_ids=ids, **prompt, **(more or {}))
+        for number, (ids, prompt, more) in enumerate(zip(prompts, scored, greedy, strict=True))
+    ]
+
+
+def _speaking_cases(model: Any, folder: Path) -> list[Case]:
+    from tokenizers import Tokenizer
+
+    from sweeper.canary import corpus
+
+    encoder = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    items = corpus.golden_prompts()
+    cases = []
+    for name, text in items.items():
+        ids = encoder.encode(text).ids
+        prompt, more = _score(model, [ids])[0], _continue(model, [ids], SPEAKING_TOKENS)[0]
+        written = encoder.decode(more["greedy_ids"])
+        cases.append(Case(id=name, prompt=text, prompt_ids=ids, greedy_text=written, **prompt, **more))
+    return cases
+
+
+def _score(model: Any, prompts: list[list[int]]) -> list[dict[str, Any]]:
+    """All prompts in one forward, padded on the right: causal models never look there."""
+    import torch
+
+    longest = max(map(len, prompts))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in prompts])
+    logits = model(input_ids=ids, use_cache=False).logits
+    answers = []
+    for row, values in zip(prompts, logits, strict=True):
+        table = torch.log_softmax(values[: len(row) - 1].double(), -1)
+        chosen = table.gather(1, torch.tensor(row[1:])[:, None])[:, 0].tolist()
+        answers.append(
+            {
+                "prompt_logprobs": [None, *(_round(value) for value in chosen)],
+                "prompt_top": [None, *_top(table)],
+            }
+        )
+    return answers
+
+
+def _continue(model: Any, prompts: list[list[int]], tokens: int) -> list[dict[str, Any]]:
+    """Greedy continuation of prompts of one length; stops for nothing."""
+    import torch
+
+    ids, cache = torch.tensor(prompts), None
+    steps = []
+    for _ in range(tokens):
+        output = model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        table = torch.log_softmax(output.logits[:, -1].double(), -1)
+        ids = table.argmax(-1, keepdim=True)
+        steps.append((ids[:, 0], table))
+    return [
+        {
+            "greedy_ids": [int(chosen[row]) for chosen, _ in steps],
+            "greedy_logprobs": [_round(float(table[row].max())) for _, table in steps],
+            "greedy_top": [_top(table[row : row + 1])[0] for _, table in steps],
+        }
+        for row in range(len(prompts))
+    ]
+
+
+def _top(table: Any) -> list[TopK]:
+    values, ids = table.topk(TOP_K, dim=-1)
+    return [
+        [(int(token), _round(value)) for token, value in zip(row_ids, row, strict=True)]
+        for row_ids, row in zip(ids.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _round(value: float) -> float:
+    return round(value, 5)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _named(("sweeper", "torch", "transformers", "safetensors", "tokenizers", "numpy")):
+        found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _named(packages: Iterable[str]) -> list[str]:
+    present = {distribution.metadata["Name"] for distribution in importlib.metadata.distributions()}
+    return [name for name in packages if name in present]

@@ -1,0 +1,69 @@
+"""`--like`: a config.json, a model folder, a name of the included catalogue, `tiny` or `speaking`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sweeper.canary import cut
+from sweeper.canary.speaking import speaking_dir
+from sweeper.core.errors import BadFile, UsageError
+
+
+def resolve(like: str) -> tuple[dict[str, Any], Path | None]:
+    """(config, folder that holds its weights or None). Raises BadFile or UsageError naming what was looked for."""
+    if like == "tiny":
+        return dict(cut.TINY), None
+    if like == "speaking":
+        return _read(speaking_dir() / "config.json"), speaking_dir()
+    path = Path(like)
+    if path.is_dir():
+        return _read(path / "config.json"), path if any(path.glob("*.safetensors")) else None
+    if path.is_file():
+        return _read(path), None
+    return _from_catalogue(like), None
+
+
+def names() -> list[str]:
+    """Names that `resolve` takes beside paths."""
+    return ["tiny", "speaking", *sorted(_catalogue())]
+
+
+def _from_catalogue(name: str) -> dict[str, Any]:
+    known = _catalogue()
+    if name in known:
+        return known[name]
+    import difflib
+
+    near = difflib.get_close_matches(name, [*known, "tiny", "speaking"], n=1, cutoff=0.4)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    raise UsageError(
+        f"--like {name}: no such file, folder or catalogue name", hint=f"{hint}All names: sweeper canary list"
+    )
+
+
+def _catalogue() -> dict[str, dict[str, Any]]:
+    from importlib import resources
+
+    folder = resources.files("sweeper.data") / "models"
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for entry in folder.iterdir():
+        if entry.name.endswith(".json"):
+            content = json.loads(entry.read_text("utf-8"))
+            found[entry.name.removesuffix(".json")] = content.get("config", content)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadFile(str(path), f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadFile(str(path), f"not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BadFile(str(path), "not a JSON object")
+    return content
