@@ -198,6 +198,8 @@ class Matrix:
     policy: Policy
     hardware: Hardware
     title: str = ""
+    notes: tuple[str, ...] = ()
+    """What the author should know about the file itself, such as an exclude rule that matches nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
