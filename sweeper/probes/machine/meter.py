@@ -45,7 +45,7 @@ class Meter(Protocol):
 
     def start(self) -> None: ...
 
-    def stop(self, tokens: int | None, *, window_s: tuple[float, float] | None = None) -> Energy: ...
+    def stop(self, tokens: int | None = None, *, window_s: tuple[float, float] | None = None) -> Energy: ...
 
     def idle_w(self, seconds: float = 1.0) -> float | None: ...
 
@@ -83,7 +83,7 @@ class NoMeter:
     def start(self) -> None:
         self._opened_s = time.monotonic()
 
-    def stop(self, tokens: int | None, *, window_s: tuple[float, float] | None = None) -> Energy:
+    def stop(self, tokens: int | None = None, *, window_s: tuple[float, float] | None = None) -> Energy:
         opened_s, closed_s = window_s or (getattr(self, "_opened_s", 0.0), time.monotonic())
         self.trace = GpuTrace(window_s=(opened_s, closed_s), why=self.why)
         self.window = judge_window(self.trace, tokens=tokens)
@@ -126,7 +126,7 @@ class SamplingMeter:
         self._thread = threading.Thread(target=self._run, name="gpu-sampler", daemon=True)
         self._thread.start()
 
-    def stop(self, tokens: int | None, *, window_s: tuple[float, float] | None = None) -> Energy:
+    def stop(self, tokens: int | None = None, *, window_s: tuple[float, float] | None = None) -> Energy:
         """Close the window and judge it; None-valued energy when it was never opened.
 
         `window_s`: (from, to) of time.monotonic(), where the window proper was found only afterwards.
