@@ -19,6 +19,7 @@ from sweeper.core.errors import LaunchFailed, SweeperError
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
+from sweeper.core.sanity import summarise
 from sweeper.core.values import Cell, LaunchPlan, Matrix, Unsupported, Workload
 from sweeper.core.verdicts import Cause, Phase
 from sweeper.probes.openai import Client
@@ -176,7 +177,11 @@ def _life(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: 
         )
         sink.phase(Phase.SANITY)
         prompts = tools.prompts(request.cell)
-        yield from watch.during(Phase.SANITY, lambda cancel: list(ask(client, prompts)), deadline_s=limits.sanity_s)
+        samples = watch.during(Phase.SANITY, lambda cancel: list(ask(client, prompts)), deadline_s=limits.sanity_s)
+        yield from samples
+        if summarise(samples)[0]:
+            # The speed of nonsense is of no interest, and the machine has other cells to try.
+            return
         yield from _points(request, tools, sink, plan, handle, watch)
     finally:
         client.close()

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sweeper.core.boot import phase_of
+from sweeper.core.errors import SweeperError
 from sweeper.core.observations import DeadlinePassed, FatalLine, Observation, RequestFailed, ServerExited
 from sweeper.core.ports import Clock, ServerHandle
 from sweeper.core.verdicts import Phase
-from sweeper.probes.openai import RequestProblem
 
 POLL_S = 0.1
 DYING_S = 6.0
@@ -125,7 +125,7 @@ class Watch:
         error = box.get("error")
         if error is None:
             return box["value"]
-        if isinstance(error, RequestProblem):
+        if isinstance(error, SweeperError):
             self._wait_for_death(phase)
             raise TrialEnded(RequestFailed(phase=phase, problem=error.message))
         raise error

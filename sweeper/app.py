@@ -1,0 +1,265 @@
+"""Composition root: picks adapters by name and builds a sweep. The only module that knows them all."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sweeper import __version__, tools, views
+from sweeper.clock import SystemClock
+from sweeper.config import load_matrix
+from sweeper.core import codec, judge
+from sweeper.core.expand import expand, select
+from sweeper.core.errors import UsageError
+from sweeper.core.values import Expansion, Matrix
+from sweeper.core.verdicts import Outcome
+from sweeper.report import export
+from sweeper.report import html as html_report
+from sweeper.report import text as text_report
+from sweeper.report.progress import Console
+from sweeper.runner import Sweep, go, judge_trial, restore
+from sweeper.schedule import scheduler
+from sweeper.store import rundir
+from sweeper.store.eventlog import EventLog, Lock
+from sweeper.store.record import RunRecord, read
+from sweeper.store.rundir import RunDir, write_bytes
+
+FORMATS = ("text", "md", "csv", "json", "html")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the command line says about a sweep."""
+
+    matrix: Path
+    logs: Path = Path("logs")
+    resume: str | None = None
+    only: str | None = None
+    launcher: str | None = None
+    image: str | None = None
+    launches: int | None = None
+    gpus: tuple[str, ...] | None = None
+    signatures: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """The record after the sweep, and the exit code it deserves."""
+
+    record: RunRecord
+    exit_code: int
+
+
+def run_sweep(options: RunOptions) -> RunResult:
+    """A new run, or the rest of one. Raises UsageError, EnvironmentNotReady, RecordUnusable."""
+    matrix = _with_options(load_matrix(options.matrix), options)
+    expansion = select(expand(matrix, tools.hardware(matrix), tools.geometry_of), options.only)
+    if not expansion.cells:
+        raise UsageError(
+            f"nothing to run: all {len(expansion.excluded)} cells are excluded",
+            hint=f"The reasons: sweeper plan {options.matrix}",
+        )
+    text = options.matrix.read_bytes()
+    run = _resumed(options, text) if options.resume else _created(options, matrix, text)
+    console = Console()
+    lock = Lock(run.path)
+    try:
+        interrupted = _sweep(options, run, matrix, expansion, console)
+    finally:
+        console.close()
+        lock.release()
+    record = read(run)
+    return RunResult(record=record, exit_code=130 if interrupted else exit_code(record))
+
+
+def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansion, console: Console) -> bool:
+    clock = SystemClock()
+    log = EventLog(run.events)
+    gpus = options.gpus if options.gpus is not None else tools.visible_gpus()
+    sweep = Sweep(
+        run=run,
+        matrix=matrix,
+        expansion=expansion,
+        tools=tools.build(matrix, options.launcher, options.signatures, clock, console.note),
+        log=log,
+        clock=clock,
+        progress=console,
+        gpus=gpus,
+        next_cells=scheduler(matrix, expansion),
+        compare=tools.compare_requested,
+    )
+    try:
+        _announce(sweep, options)
+        if options.resume:
+            console.note(tools.clean_run(run.run_id))
+            restore(sweep, read(run))
+        with interruptible():
+            go(sweep)
+        return False
+    except KeyboardInterrupt:
+        console.note(f"interrupted; servers are stopped. Continue: sweeper run {options.matrix} --resume {run.run_id}")
+        return True
+    finally:
+        log.close()
+
+
+def _announce(sweep: Sweep, options: RunOptions) -> None:
+    def event(kind: str, data: dict[str, Any]) -> None:
+        sweep.log.append(kind, data, utc=sweep.clock.utc(), mono_s=sweep.clock.mono_s())
+
+    event("run_started", {"sweeper": __version__, "argv": sys.argv[1:], "gpus": list(sweep.gpus)})
+    cells = [
+        {"id": item.cell_id, "cell": codec.dump(item.cell), "warnings": list(item.warnings)}
+        for item in sweep.expansion.cells
+    ]
+    excluded = [
+        {"id": item.cell_id, "label": item.cell.label(), "reasons": list(item.reasons), "cell": codec.dump(item.cell)}
+        for item in sweep.expansion.excluded
+    ]
+    event("planned", {"cells": cells, "excluded": excluded})
+    sweep.progress.note(
+        f"{sweep.run.path}: {len(cells)} cells to run, {len(excluded)} excluded"
+        + (f" (sweeper plan {options.matrix} says why)" if excluded else "")
+    )
+
+
+def _with_options(matrix: Matrix, options: RunOptions) -> Matrix:
+    """The matrix as the command line bends it; raises UsageError for what cannot be."""
+    policy = matrix.policy
+    if options.launches is not None:
+        if options.launches < 1:
+            raise UsageError("--launches must be at least 1")
+        policy = replace(policy, launches=options.launches)
+    cells = matrix.cells
+    if options.image:
+        cells = tuple(replace(cell, image=options.image) for cell in cells)
+    if options.launcher:
+        cells = tuple(replace(cell, launcher=options.launcher) for cell in cells)
+    if options.launcher == "docker" and any(cell.image is None for cell in cells):
+        raise UsageError(
+            "--launcher docker needs an image for every cell", hint="Add `image:` to the matrix, or pass --image NAME."
+        )
+    return replace(matrix, policy=policy, cells=cells)
+
+
+def _created(options: RunOptions, matrix: Matrix, text: bytes) -> RunDir:
+    run_id = f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{matrix.name}-{secrets.token_hex(2)}"
+    facts = {
+        "schema": 1,
+        "sweeper": __version__,
+        "matrix": matrix.name,
+        "title": matrix.title or matrix.name,
+        "matrix_path": str(options.matrix),
+        "matrix_sha256": hashlib.sha256(text).hexdigest(),
+        "host": tools.host_facts(),
+        "launcher": options.launcher,
+        "only": options.only,
+    }
+    return rundir.create(options.logs, run_id, text, facts)
+
+
+def _resumed(options: RunOptions, text: bytes) -> RunDir:
+    run = rundir.find(options.logs, options.resume or "")
+    facts = run.run_json()
+    if facts.get("matrix_sha256") != hashlib.sha256(text).hexdigest():
+        raise UsageError(
+            f"{options.matrix} is not the matrix that {run.run_id} was started with",
+            hint=f"Use the copy in the run: sweeper run {run.path / 'matrix.yaml'} --resume {run.run_id}",
+        )
+    return run
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; further ones are told to wait for the stop."""
+    hit = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal hit
+        if hit:
+            print("stopping the server; one moment", file=sys.stderr)
+            return
+        hit = True
+        raise KeyboardInterrupt
+
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in names}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def exit_code(record: RunRecord) -> int:
+    """0 all PASS or SKIP, 1 otherwise; a cell without a verdict counts as not passed."""
+    for cell_id in record.cells:
+        verdicts = [trial.verdict for trial in record.of_cell(cell_id) if trial.verdict]
+        if not verdicts or verdicts[-1].outcome not in (Outcome.PASS, Outcome.SKIP):
+            return 1
+    return 0
+
+
+def read_run(logs: Path, name: str) -> RunRecord:
+    """By folder, id, unique part of it, or `last`."""
+    return read(rundir.find(logs, name))
+
+
+def render(record: RunRecord, form: str) -> str:
+    """The report in one of FORMATS."""
+    model = views.model(record, tools.enricher(record))
+    makers = {
+        "text": text_report.text,
+        "md": text_report.markdown,
+        "csv": export.as_csv,
+        "json": export.as_json,
+        "html": html_report.html,
+    }
+    if form not in makers:
+        raise UsageError(f"no report format '{form}'", hint=f"Formats: {', '.join(FORMATS)}")
+    return makers[form](model)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def rejudge(record: RunRecord, signatures: tuple[Path, ...], *, keep: bool) -> list[Mapping[str, Any]]:
+    """Judge every finished trial again: logs with today's signatures, observations with today's rules."""
+    changes = []
+    log = EventLog(record.run.events) if keep else None
+    clock = SystemClock()
+    for trial in record.trials.values():
+        if trial.verdict is None:
+            continue
+        cell = record.cells[trial.cell_id]
+        observed = tools.rediagnose(record, trial, cell, signatures)
+        after = judge_trial(
+            cell, trial.cell_id, trial.trial, observed, tools.compare_requested, trial.verdict.elapsed_s
+        )
+        change = views.difference(cell, trial.verdict, after)
+        if change:
+            changes.append(change)
+        if log and change:
+            data = {"verdict": codec.dump(after), "judged_again": True, "policy": judge.POLICY_VERSION}
+            log.append("trial_finished", data, utc=clock.utc(), mono_s=clock.mono_s(), trial=trial.trial)
+    if log:
+        log.close()
+    return changes
+
+
+status = views.status
+status_text = views.status_text
+show = views.show
+show_text = views.show_text
+changes_text = views.changes_text

@@ -1,0 +1,180 @@
+"""The real adapters, built by name for one sweep. Imported lazily where a command can do without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper.clock import SystemClock
+from sweeper.core import observations as seen
+from sweeper.core.effective import EffectiveConfig
+from sweeper.core.observations import Observation
+from sweeper.core.points import DecodePoint
+from sweeper.core.ports import Launcher
+from sweeper.core.values import Cell, Hardware, Matrix
+from sweeper.core.verdicts import Cause, Finding, Verdict
+from sweeper.diagnosis.matcher import LogMatcher
+from sweeper.diagnosis.signature import Signature, load_signatures
+from sweeper.engines import registry
+from sweeper.probes.text import prompts_for
+from sweeper.store.record import RunRecord, TrialRecord
+from sweeper.trial import Measured, Tools
+
+if TYPE_CHECKING:
+    from sweeper.core.geometry import Geometry
+
+READ_BYTES = 1 << 20
+
+
+def build(
+    matrix: Matrix,
+    launcher: str | None,
+    signature_dirs: Sequence[Path],
+    clock: SystemClock,
+    say: Callable[[str], None],
+) -> Tools:
+    """Everything a trial of this sweep needs."""
+    signatures = load_signatures(signature_dirs)
+    launchers = _Launchers(launcher, say)
+    return Tools(
+        clock=clock,
+        engine=registry.get,
+        launcher=launchers.of,
+        matcher=lambda cell: LogMatcher(signatures, engine=_dialect(cell)),
+        diagnose=lambda log, engine, code: diagnose_log(log, engine, code, signatures),
+        measure=_measure,
+        meter=_meter,
+        prompts=lambda cell: prompts_for(cell.model),
+        wait_gpus_free=_wait_gpus_free,
+    )
+
+
+class _Launchers:
+    """One adapter per kind, made when first needed."""
+
+    def __init__(self, default: str | None, say: Callable[[str], None]) -> None:
+        self._default, self._say = default, say
+        self._made: dict[str, Launcher] = {}
+
+    def of(self, cell: Cell) -> Launcher:
+        """The launcher of a cell; see `launchers.registry.name_for`."""
+        from sweeper.launchers import registry as launchers
+
+        kind = launchers.name_for(cell, self._default)
+        if kind not in self._made:
+            self._made[kind] = launchers.make(kind, say=self._say)
+        return self._made[kind]
+
+
+def _dialect(cell: Cell) -> str | None:
+    """The engine whose log lines to expect; a command template may start anything."""
+    return None if cell.engine == "command" else cell.engine
+
+
+def diagnose_log(
+    log: Path, engine: str, exit_code: int | None, signatures: Sequence[Signature]
+) -> tuple[seen.Diagnosed, EffectiveConfig | None]:
+    """Read a log from its first byte. `exit_code` None: we stopped the server, or it still runs."""
+    matcher = LogMatcher(tuple(signatures), engine=None if engine == "command" else engine)
+    complete = True
+    try:
+        with open(log, "rb") as file:
+            while data := file.read(READ_BYTES):
+                matcher.feed(data)
+    except OSError:
+        complete = False
+    result = matcher.finish(exited=exit_code is not None, exit_code=exit_code)
+    diagnosed = seen.Diagnosed(
+        verdict=result.verdict,
+        cause=result.cause,
+        also=tuple(Cause(id=item.id, means=item.means, line_no=item.first_line_no) for item in result.also),
+        lines=result.lines,
+        complete=complete and result.complete,
+    )
+    return diagnosed, result.effective
+
+
+def _measure(base_url: str, model: str, workload: Any, *, metrics_path: str | None, seed: int, meter: Any) -> Measured:
+    from sweeper.probes.load.measure import measure
+
+    return measure(base_url, model, workload, metrics_path=metrics_path, seed=seed, meter=meter)
+
+
+def _meter(gpus: tuple[str, ...]) -> Any:
+    from sweeper.probes.machine import open_meter
+
+    return open_meter(gpus)
+
+
+def _wait_gpus_free(gpus: tuple[str, ...], deadline_s: float) -> tuple[str, ...]:
+    from sweeper.probes.gpu_free import wait_gpus_free
+
+    return wait_gpus_free(gpus, deadline_s)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """UUIDs of the GPUs that NVML lists; empty without a driver."""
+    from sweeper.probes.host import gpu_ids
+
+    return gpu_ids()
+
+
+def hardware(matrix: Matrix) -> Hardware:
+    """The machine that rules are checked against: the one the matrix names."""
+    return matrix.hardware
+
+
+def geometry_of(model: str) -> Geometry | None:
+    """A model's geometry: from its folder, else from the catalogue; None where neither knows it."""
+    from sweeper.catalogue import geometry
+
+    return geometry(model)
+
+
+def host_facts() -> dict[str, Any]:
+    """What the record says about this machine."""
+    from sweeper.probes.host import host_facts as read
+
+    return read()
+
+
+def clean_run(run_id: str) -> str:
+    """Remove what a crashed sweep of this run left behind; one sentence about it."""
+    from sweeper.launchers.cleanup import clean
+
+    return clean(run_id)
+
+
+def compare_requested(cell: Cell, verdict: Verdict) -> tuple[Finding, ...]:
+    """Requested against effective; nothing where the log proves nothing."""
+    if verdict.effective is None:
+        return ()
+    from sweeper.engines.facts import compare_requested as compare
+
+    return compare(cell, verdict.effective)
+
+
+def enricher(record: RunRecord) -> Any:
+    """Findings that need the model's geometry and the machine: share of the speed of light."""
+    return None
+
+
+def rediagnose(record: RunRecord, trial: TrialRecord, cell: Cell, dirs: Iterable[Path]) -> list[Observation]:
+    """The trial's observations, with the log read again where it is still there."""
+    log = record.run.path / "trials" / trial.trial / "server.log"
+    if not log.exists():
+        return list(trial.observed)
+    exited = next((o for o in trial.observed if isinstance(o, seen.ServerExited) and not o.by_us), None)
+    diagnosed, effective = diagnose_log(log, cell.engine, exited.code if exited else None, load_signatures(tuple(dirs)))
+    if diagnosed.cause:
+        diagnosed = replace(diagnosed, cause=replace(diagnosed.cause, log=f"trials/{trial.trial}/server.log"))
+    kept = [o for o in trial.observed if not isinstance(o, seen.Diagnosed | seen.EffectiveSeen)]
+    more: list[Observation] = [diagnosed] + ([seen.EffectiveSeen(effective=effective)] if effective else [])
+    return [*kept, *more]
+
+
+def share_of_limit(point: DecodePoint, limit_tok_s: float | None) -> float | None:
+    """Measured over the speed of light; None where either is unknown."""
+    return point.decode_tok_s / limit_tok_s if point.decode_tok_s is not None and limit_tok_s else None
