@@ -18,8 +18,8 @@ from sweeper import __version__, tools, views
 from sweeper.clock import SystemClock
 from sweeper.config import load_matrix
 from sweeper.core import codec, judge
-from sweeper.core.expand import expand, select
 from sweeper.core.errors import UsageError
+from sweeper.core.expand import expand, select
 from sweeper.core.values import Expansion, Matrix
 from sweeper.core.verdicts import Outcome
 from sweeper.report import export
