@@ -11,7 +11,8 @@ from typing import Any
 
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.values import Cell, LaunchPlan, Speculative, Unsupported
-from sweeper.engines import common, families, vllm_flags
+from sweeper.core import families
+from sweeper.engines import common, vllm_flags
 from sweeper.engines.facts import read_facts
 from sweeper.engines.versions import Version, parse, written
 
