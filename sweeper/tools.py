@@ -135,9 +135,10 @@ def geometry_of(model: str) -> Geometry | None:
 
 def host_facts() -> dict[str, Any]:
     """What the record says about this machine."""
+    from sweeper.launchers.docker_host import docker_facts
     from sweeper.probes.host import host_facts as read
 
-    return read()
+    return read(docker_facts())
 
 
 def clean_run(run_id: str) -> str:

@@ -3,7 +3,7 @@
 #   BASE         base image; default: sweeper-debian:local, made by .ci/debian-base.sh where it is missing
 #   IMAGE        name of the image
 #   WHEELS       folder with wheels to prefer (a CPU build of torch); default: pip's own find-links, where it is a folder
-#   TORCH_INDEX  package index that offers torch 2.13.0+cpu
+#   TORCH_INDEX  package index that offers torch 2.13.0+cpu; default: SWEEPER_TORCH_INDEX
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,7 +19,7 @@ if [ "$base" = sweeper-debian:local ]; then bash "$here/../../.ci/debian-base.sh
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
-cp "$here/Dockerfile" "$here/requirements.py" "$context/"
+cp "$here/Dockerfile" "$here/install.sh" "$here/requirements.txt" "$context/"
 mkdir "$context/wheels"
 wheels=${WHEELS:-$(python3 -m pip config get global.find-links 2>/dev/null || echo "${PIP_FIND_LINKS:-}")}
 for folder in $wheels "$here/wheels"; do
@@ -29,5 +29,5 @@ for folder in $wheels "$here/wheels"; do
     fi
 done
 say "building $image on $base (log follows)"
-docker build --build-arg "BASE=$base" --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" -t "$image" "$context" >&2
+docker build --build-arg "BASE=$base" --build-arg "TORCH_INDEX=${TORCH_INDEX:-${SWEEPER_TORCH_INDEX:-}}" -t "$image" "$context" >&2
 say "built $image ($(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%.1f GB", $1 / 1e9}'))"
