@@ -1,0 +1,62 @@
+"""`sweeper check`: numerics and text of a server that is already up. Exit 0 when right, 1 otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from sweeper.checking import CheckOptions, as_json, check_server
+from sweeper.core.numerics import Check
+from sweeper.report.columns import number
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="base URL, e.g. http://127.0.0.1:8000")
+    parser.add_argument("--golden", type=Path, metavar="FILE", help="golden vectors of the checkpoint that is served")
+    parser.add_argument("--model", metavar="NAME", help="served model (default: the first that the server lists)")
+    parser.add_argument("--batches", default="1,4,8", metavar="N,N", help="requests in flight (default 1,4,8)")
+    parser.add_argument(
+        "--generations", type=int, default=80, metavar="N", help="generations watched for collapse (80)"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def run(args: argparse.Namespace) -> int:
+    batches = tuple(int(part) for part in args.batches.split(",") if part.isdigit()) or (1,)
+    options = CheckOptions(batches=batches, generations=args.generations)
+    quiet = args.json or not sys.stderr.isatty()
+    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    check = check_server(args.url, args.model, args.golden, options, say)
+    sys.stdout.write(json.dumps(as_json(check), indent=1) + "\n" if args.json else _text(check))
+    return 0 if check.verdict == "right" else 1
+
+
+def _text(check: Check) -> str:
+    rows = [
+        [name, group.positions, _signed(group.shift), _plain(group.kl_topk), _percent(group.argmax_agreement)]
+        for name, group in check.groups.items()
+    ]
+    lines = [f"verdict: {check.verdict}"]
+    lines += [f"  {reason}" for reason in check.reasons]
+    if rows:
+        headers = ["group", "tokens", "NLL shift", "KL top-k", "best token agrees"]
+        lines.append(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    lines.append(f"degenerate generations: {check.degenerate} of {check.generations}")
+    lines += [f"not checked: {item}" for item in check.unchecked]
+    return "\n".join(lines) + "\n"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{number(100 * value)} %"

@@ -1,0 +1,224 @@
+"""Measured log-probabilities against golden ones: right, degraded or garbage. Pure; natural logarithms throughout.
+
+Kernels differ in the last bits by design, so nothing is compared token text by token text. Three figures over all
+scored positions decide: the shift of the mean NLL, the mean KL divergence over the golden top-k, and the share of
+positions whose best token is the golden one. The worst group (prefill, decode, each batch size) counts, not the mean of
+all: a kernel that is wrong only above batch 4 must not hide behind the ones that are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Top = tuple[tuple[int, float], ...]
+"""(token id, log-probability), best first."""
+
+Grade = Literal["right", "degraded", "garbage", "unchecked"]
+
+GARBAGE_FACTOR = 8.0
+"""So many tolerances off, an answer is no longer a worse version of the right one."""
+
+FLOOR_LOGPROB = -20.0
+"""For a golden candidate that the server left out of its top-k: below anything a top-k list shows."""
+
+MIN_GENERATIONS = 74
+"""1 - 0.96 ** 74 = 0.951: enough to see a failure that hits 4 % of generations with 95 % probability."""
+
+MARGIN = 0.1
+"""Positions at which golden's two best tokens are closer than this many nats have no best token to agree on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a healthy kernel of this quantisation family may be off by."""
+
+    nll_shift: float
+    kl_topk: float
+    argmax_agreement: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """One token position: golden and measured log-probability of the same token, and both top-k lists."""
+
+    golden: float
+    measured: float | None
+    """None: the server did not say. nan: it said NaN."""
+    golden_top: Top = ()
+    measured_top: Top = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Figures of one group of positions; None where nothing could be compared."""
+
+    positions: int
+    nll_golden: float | None
+    nll_measured: float | None
+    kl_topk: float | None
+    argmax_agreement: float | None
+    nan: bool
+
+    @property
+    def shift(self) -> float | None:
+        """Measured minus golden mean NLL, in nats per token."""
+        if self.nll_golden is None or self.nll_measured is None:
+            return None
+        return self.nll_measured - self.nll_golden
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One free generation: token ids as served, and those of the golden continuation of the same prompt."""
+
+    ids: tuple[int, ...]
+    golden_ids: tuple[int, ...] = ()
+    text: str = ""
+    problem: str | None = None
+    """What `core.sanity` says of the text; None where text of this model means nothing."""
+    nan: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The verdict of `sweeper check`, with every figure behind it."""
+
+    verdict: Grade
+    groups: Mapping[str, Figures]
+    degenerate: int
+    generations: int
+    nan: bool
+    reasons: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    worst: str | None = None
+    """Name of the group furthest from golden."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+def figures(positions: Iterable[Position]) -> Figures:
+    """Means over positions. A NaN is not averaged: it is reported and fails by itself."""
+    golden: list[float] = []
+    measured: list[float] = []
+    divergences: list[float] = []
+    agreed: list[bool] = []
+    nan = False
+    for position in positions:
+        if position.measured is None:
+            continue
+        if math.isnan(position.measured) or any(math.isnan(value) for _, value in position.measured_top):
+            nan = True
+            continue
+        golden.append(position.golden)
+        measured.append(max(position.measured, FLOOR_LOGPROB))
+        if position.golden_top and position.measured_top:
+            divergences.append(kl_topk(position.golden_top, position.measured_top))
+            if _decided(position.golden_top):
+                agreed.append(position.golden_top[0][0] == position.measured_top[0][0])
+    return Figures(
+        positions=len(golden),
+        nll_golden=-_mean(golden) if golden else None,
+        nll_measured=-_mean(measured) if measured else None,
+        kl_topk=_mean(divergences) if divergences else None,
+        argmax_agreement=_mean([float(value) for value in agreed]) if agreed else None,
+        nan=nan,
+    )
+
+
+def kl_topk(golden: Top, measured: Top) -> float:
+    """KL(golden || measured) in nats over golden's candidates, both renormalised over them."""
+    seen = dict(measured)
+    p = _softmax([value for _, value in golden])
+    q = _softmax([max(seen.get(token, FLOOR_LOGPROB), FLOOR_LOGPROB) for token, _ in golden])
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def degenerate(generation: Generation, *, tail: int = 16) -> bool:
+    """Whether a generation collapsed: NaN, broken text, or a tail of one token that golden's does not have."""
+    if generation.nan or generation.problem:
+        return True
+    if len(generation.ids) < tail:
+        return False
+    return _variety(generation.ids[-tail:]) <= 2 < _variety(generation.golden_ids[-tail:] or range(tail))
+
+
+def grade(
+    groups: Mapping[str, Figures],
+    generations: Sequence[Generation],
+    limits: Limits | None,
+    *,
+    unchecked: Sequence[str] = (),
+) -> Check:
+    """The worst group decides. Nothing compared and nothing generated is `unchecked`, never right."""
+    reasons: list[str] = []
+    verdict: Grade = "right"
+    scored = {name: group for name, group in groups.items() if group.positions or group.nan}
+    nan = any(group.nan for group in scored.values()) or any(item.nan for item in generations)
+    if limits:
+        for name, group in scored.items():
+            found, why = _grade_group(name, group, limits)
+            verdict = worse(verdict, found)
+            reasons += why
+    collapsed = sum(degenerate(item) for item in generations)
+    if collapsed:
+        share = collapsed / len(generations)
+        reasons.append(f"{collapsed} of {len(generations)} generations degenerate ({share:.1%})")
+        verdict = worse(verdict, "garbage" if share > 0.5 else "degraded")
+    if nan:
+        reasons.append("NaN in the log-probabilities")
+        verdict = "garbage"
+    if not (scored and limits) and not generations:
+        verdict = "unchecked"
+    return Check(
+        verdict=verdict,
+        groups=groups,
+        degenerate=collapsed,
+        generations=len(generations),
+        nan=nan,
+        reasons=tuple(reasons),
+        unchecked=tuple(unchecked),
+        worst=max(scored, key=lambda name: abs(scored[name].shift or 0.0), default=None),
+    )
+
+
+def worse(a: Grade, b: Grade) -> Grade:
+    """The worse of two grades."""
+    order: tuple[Grade, ...] = ("right", "degraded", "garbage")
+    return max(a, b, key=lambda item: order.index(item) if item in order else -1)
+
+
+def _grade_group(name: str, group: Figures, limits: Limits) -> tuple[Grade, list[str]]:
+    found: Grade = "right"
+    why = []
+    shift, kl, agreement = group.shift, group.kl_topk, group.argmax_agreement
+    if shift is not None and abs(shift) > limits.nll_shift:
+        found = worse(found, "garbage" if abs(shift) > GARBAGE_FACTOR * limits.nll_shift else "degraded")
+        why.append(f"{name}: NLL shift {shift:+.4f} nats, tolerance {limits.nll_shift}")
+    if kl is not None and kl > limits.kl_topk:
+        found = worse(found, "garbage" if kl > GARBAGE_FACTOR * limits.kl_topk else "degraded")
+        why.append(f"{name}: KL over top-k {kl:.4f} nats, tolerance {limits.kl_topk}")
+    if agreement is not None and agreement < limits.argmax_agreement:
+        found = worse(found, "garbage" if agreement < limits.argmax_agreement / 2 else "degraded")
+        why.append(f"{name}: best token agrees at {agreement:.1%} of positions, at least {limits.argmax_agreement:.0%}")
+    return found, why
+
+
+def _decided(top: Top) -> bool:
+    return len(top) < 2 or top[0][1] - top[1][1] >= MARGIN
+
+
+def _variety(ids: Sequence[int]) -> int:
+    return len(set(ids))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _softmax(values: Sequence[float]) -> list[float]:
+    top = max(values)
+    weights = [math.exp(value - top) for value in values]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
