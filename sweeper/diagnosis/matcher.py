@@ -89,6 +89,11 @@ class LogMatcher:
         self._literals = [literal.encode() for literal in uses]
         self._stream = LineStream(make_scanner(list(uses)), len(uses), self._line, self._block)
 
+    @property
+    def literals(self) -> tuple[bytes, ...]:
+        """Everything the scanner looks for."""
+        return tuple(self._literals)
+
     def feed(self, data: bytes) -> list[Match]:
         """Takes the next bytes of the log; returns what the lines completed by them proved, in order."""
         self._stream.feed(data)
@@ -222,9 +227,7 @@ class LogMatcher:
 
     def _in_phase(self, signature: Signature, no: int) -> bool:
         after = self._after_ready(no)
-        if not signature.phases or after is None:
-            return True
-        return any((phase not in _EARLY) is after for phase in signature.phases)
+        return not signature.phases or any((phase not in _EARLY) is bool(after) for phase in signature.phases)
 
     def _after_ready(self, no: int) -> bool | None:
         if self._phase in (Phase.CANARY, Phase.SANITY, Phase.MEASURE):

@@ -14,10 +14,12 @@ from sweeper.diagnosis.signature import Before, Signature
 from sweeper.engines.lines import CleanLine, clean, strip_ansi
 
 _LIST = re.compile(
-    r"(?i)((?:one of|choose from|choices|supported(?: \w+){0,3}|available(?: \w+){0,2}|potential(?: \w+){0,2}"
+    r"(?i)(?:(\b(?:one of|choices|supported(?: \w+){0,3}|available(?: \w+){0,2}|potential(?: \w+){0,2}"
     r"|valid(?: \w+){0,2}|accepted(?: \w+){0,2}|options|registered(?: \w+){0,2}|candidates)\b(?: are| is)?:? ?)"
-    r"(?:\[[^\]\n]*\]?|\([^)\n]*\)?|\{[^}\n]*\}?|dict_keys\([^)]*\)*)"
+    r"(?:\[[^\]\n]*\]?|\{[^}\n]*\}?|dict_keys\([^)]*\)*|(?<=one of )\([^)\n]*\)?|(?<=one of: )[^.\n]*)"
+    r"|(\bchoose from )[^)\n]*)"
 )
+"""A list of accepted values, which names many things that did not happen."""
 _DUMP = re.compile(
     r"non-default args:|LLM engine \(v[^)]*\) with config:|server_args=ServerArgs\(|Namespace\(|EngineArgs\("
     r"|ServerArgs\(model_path|Dumping input data|Dumping scheduler|Received request|^\s*usage: "
@@ -36,7 +38,8 @@ _SOURCE = re.compile(
     r"|[frb]{0,2}'|#|//|\^+\s*$|[~^ ]+$)"
 )
 _CODE_SHAPED = re.compile(
-    r"^\s{4,}(?:raise\b|assert\b|[frb]{1,2}[\"']|[\"'].*[\"'],?\s*\)?$|logger\.|TORCH_CHECK|TLLM_|throw )"
+    r"^\s{4,}(?:raise\b|assert\b|\w+ = [frb]{0,2}[\"']|[frb]{1,2}[\"']|[\"'].*[\"'],?\s*\)?$|logger\.|TORCH_CHECK"
+    r"|TLLM_|throw )"
 )
 _ADVICE_HEAD = re.compile(r"(?i)^\s*(?:possible solutions?|suggestions?|hints?|troubleshooting)\s*:\s*$")
 _ADVICE_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s|^\s*Open an issue on GitHub")
@@ -66,7 +69,7 @@ class Shown:
     def masked(self) -> str:
         """Prefixes kept, contents of lists of accepted values and of prompts removed."""
         if self._masked is None:
-            self._masked = _PROMPT.sub(r"\1''", _LIST.sub(r"\1[]", self.raw))
+            self._masked = _PROMPT.sub(r"\1''", _LIST.sub(r"\1\2[]", self.raw))
         return self._masked
 
     @property

@@ -121,11 +121,25 @@ def _cause(fatal: Sequence[Seen], story: Story, unexplained: Trace | None) -> Se
     left = [
         seen for seen in fatal if not (ids - {seen.signature.id}).intersection(seen.signature.consequence_of)
     ] or fatal
-    ranked = sorted(left, key=lambda seen: (_RANKS[seen.signature.rank], not _fits(seen, story), seen.first_no))
+    ranked = sorted(
+        left,
+        key=lambda seen: (
+            _RANKS[seen.signature.rank],
+            not _fits(seen, story),
+            seen.first_no,
+            -_specific(seen.signature),
+        ),
+    )
     best = ranked[0]
     if best.signature.rank != "root" and unexplained is not None and unexplained.start < best.first_no:
         return None
     return best
+
+
+def _specific(signature: Signature) -> int:
+    """Characters a line had to hold: of two causes on one line the closer description wins."""
+    literals = [*signature.contains, *(signature.multiline.next_contains if signature.multiline else ())]
+    return sum(map(len, literals)) + (20 if signature.before else 0)
 
 
 def _fits(seen: Seen, story: Story) -> bool:
