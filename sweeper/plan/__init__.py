@@ -1,0 +1,1 @@
+"""What a sweep would do, without doing it: cells, reasons, commands, memory, time."""

@@ -1,0 +1,142 @@
+"""A matrix as rows of a plan: what runs, what does not and why, how it would be started, what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sweeper.config_models import model_geometry, model_problem, weights_bytes
+from sweeper.core import codec
+from sweeper.core.bounds import TimeBound, time_bound
+from sweeper.core.errors import UsageError
+from sweeper.core.expand import expand, select
+from sweeper.core.memory import MemoryFit, fit
+from sweeper.core.values import Cell, Expansion, Matrix, Unsupported
+from sweeper.engines import registry
+from sweeper.plan.commands import command_line
+
+Status = Literal["run", "warn", "excluded"]
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """One cell. `reasons`: why it is excluded, or what to know before it runs."""
+
+    cell: Cell
+    cell_id: str
+    status: Status
+    reasons: tuple[str, ...]
+    memory: MemoryFit | None
+    command: str | None
+    """None for a cell that the engine cannot express."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Rows in run order, the excluded ones after them."""
+
+    matrix: Matrix
+    rows: tuple[PlanRow, ...]
+    bound: TimeBound
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `sweeper plan --json`, schema 1."""
+        return {
+            "schema": SCHEMA,
+            "matrix": self.matrix.name,
+            "title": self.matrix.title,
+            "hardware": codec.dump(self.matrix.hardware),
+            "workloads": [codec.dump(workload) for workload in self.matrix.workloads],
+            "notes": list(self.matrix.notes),
+            "cells": [_row_json(row) for row in self.rows],
+            "time_bound_s": self.bound.total_s,
+        }
+
+
+def make_plan(matrix: Matrix, *, only: str | None = None, launcher: str | None = None) -> Plan:
+    """The plan for the hardware that the matrix names. Raises UsageError for a bad `only` or `launcher`."""
+    if launcher is not None:
+        cells = tuple(replace(cell, launcher=cell.launcher or launcher) for cell in matrix.cells)
+        matrix = replace(matrix, cells=cells)
+        if launcher == "docker" and any(cell.image is None for cell in cells):
+            raise UsageError("--launcher docker needs an image for every cell", hint="Add `image:` to the matrix.")
+    expansion = select(expand(matrix, matrix.hardware, model_geometry), only)
+    rows = _rows(matrix, expansion, launcher)
+    running = [row.cell for row in rows if row.status != "excluded"]
+    on_gpu = matrix.hardware.count != 0
+    bound = time_bound(running, matrix.workloads, matrix.policy, on_gpu=on_gpu)
+    return Plan(matrix=matrix, rows=rows, bound=bound)
+
+
+def _rows(matrix: Matrix, expansion: Expansion, launcher: str | None) -> tuple[PlanRow, ...]:
+    problem = _remembered(model_problem)
+    rows = []
+    for item in expansion.cells:
+        command, refusal = _command(item.cell, launcher)
+        missing = problem(item.cell.model)
+        told = (*item.warnings, *([missing] if missing else []))
+        status: Status = "excluded" if refusal else "warn" if told else "run"
+        rows.append(
+            PlanRow(
+                cell=item.cell,
+                cell_id=item.cell_id,
+                status=status,
+                reasons=(refusal,) if refusal else told,
+                memory=_memory(matrix, item.cell),
+                command=command,
+            )
+        )
+    for left_out in expansion.excluded:
+        rows.append(
+            PlanRow(
+                cell=left_out.cell,
+                cell_id=left_out.cell_id,
+                status="excluded",
+                reasons=left_out.reasons,
+                memory=_memory(matrix, left_out.cell),
+                command=_command(left_out.cell, launcher)[0],
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: row.status == "excluded"))
+
+
+def _command(cell: Cell, launcher: str | None) -> tuple[str | None, str | None]:
+    """(command, why there is none)."""
+    plan = registry.get(cell.engine).plan(cell)
+    if isinstance(plan, Unsupported):
+        return None, plan.reason
+    return command_line(cell, plan, launcher), None
+
+
+def _memory(matrix: Matrix, cell: Cell) -> MemoryFit | None:
+    """None for a model whose geometry nobody knows, and for a machine without GPUs."""
+    geometry = model_geometry(cell.model)
+    if geometry is None or matrix.hardware.count == 0:
+        return None
+    return fit(cell, geometry, matrix.hardware, matrix.workloads, weights_bytes=weights_bytes(cell.model))
+
+
+def _remembered(ask: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """One look per model."""
+    known: dict[str, str | None] = {}
+
+    def answer(model: str) -> str | None:
+        if model not in known:
+            known[model] = ask(model)
+        return known[model]
+
+    return answer
+
+
+def _row_json(row: PlanRow) -> dict[str, Any]:
+    return {
+        "id": row.cell_id,
+        "label": row.cell.label(),
+        "status": row.status,
+        "reasons": list(row.reasons),
+        "config": codec.dump(row.cell),
+        "memory": row.memory.to_json() if row.memory else None,
+        "command": row.command,
+    }
