@@ -74,8 +74,12 @@ def decode_point(
     cost: ClientCost,
     samples: Sequence[CounterSample] = (),
     energy: Energy | None = None,
+    machine_invalid: Sequence[str] = (),
 ) -> DecodePoint:
-    """One run at one concurrency. Figures that could not be had are None, and `invalid` says why a rank must not be."""
+    """One run at one concurrency. Figures that could not be had are None, and `invalid` says why a rank must not be.
+
+    `machine_invalid`: causes that the meter recorded (thermal or hardware slowdown, a foreign process).
+    """
     window = None if asked.open_loop else sustained_window(traces, asked.concurrency)
     source = _source(traces)
     check = cross_check(samples, traces, window) if window else None
@@ -90,6 +94,7 @@ def decode_point(
         invalid.append(
             f"client-bound: {100 * cost.cpu_share:.0f} % of a core, loop turns of {1e3 * cost.lag_p99_s:.0f} ms (p99)"
         )
+    invalid += machine_invalid
     acceptance = acceptance_of(samples, traces)
     return DecodePoint(
         preset=asked.preset,

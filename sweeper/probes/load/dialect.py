@@ -90,6 +90,12 @@ def target_of(base_url: str, *, chat: bool, headers: Sequence[str] = (), first_s
     )
 
 
+def is_local(base_url: str) -> bool:
+    """Whether the server is on this machine, judging by its address."""
+    host = urlsplit(base_url if "//" in base_url else f"http://{base_url}").hostname or ""
+    return host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
+
+
 def served_models(base_url: str) -> list[str] | None:
     """Ids of /v1/models; None when the server does not list them. EnvironmentNotReady when nobody answers."""
     status, body = get(base_url.rstrip("/").removesuffix("/v1"), "/v1/models", 10.0)

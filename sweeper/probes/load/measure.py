@@ -67,6 +67,7 @@ def measure(
     known = PRESETS.get(workload.preset)
     shape = options.shape or _shape(workload, known, options)
     chat = options.chat if options.chat is not None else bool(known and known.chat)
+    base_url = _with_scheme(base_url)
     name = choose_model(base_url, model)
     target = target_of(base_url, chat=chat, headers=options.headers, first_s=options.first_s, stall_s=options.stall_s)
     with Pool(target) as pool:
@@ -88,6 +89,10 @@ def measure(
         for concurrency in workload.concurrency:
             job.measure(concurrency, result)
         return result
+
+
+def _with_scheme(url: str) -> str:
+    return url if "://" in url else f"http://{url}"
 
 
 def _shape(workload: Workload, known: Preset | None, options: LoadOptions) -> str:
@@ -181,7 +186,7 @@ class _Job:
             mode = "waves"
         elif self.shape == "open":
             mode, offsets = "open", _poisson(count, self.options.rate or 1.0, self.seed)
-        run, samples, energy, _ = self._run(self._plans(count, concurrency, osl, mode, offsets), window_s)
+        run, samples, energy = self._run(self._plans(count, concurrency, osl, mode, offsets), window_s)
         asked = Asked(
             preset=self.workload.preset,
             concurrency=concurrency,
@@ -191,11 +196,11 @@ class _Job:
             open_loop=self.shape == "open",
         )
         traces = [trace_of(record) for record in run.records]
-        return decode_point(asked, traces, _cost(run), samples, energy), run.records
+        return decode_point(asked, traces, _cost(run), samples, energy, self._machine_invalid()), run.records
 
     def _run(
         self, plans: Sequence[dict[str, Any]], window_s: float | None, *, whole: bool = False
-    ) -> tuple[RunResult, list[CounterSample], Energy, tuple[float, float]]:
+    ) -> tuple[RunResult, list[CounterSample], Energy]:
         """Plans with scrapes and the meter around the window (`whole`: around everything)."""
         scraper, span = self.scraper(), [0.0, 0.0]
         energy = Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, why="no meter")
@@ -232,20 +237,27 @@ class _Job:
         scraper.take()
         if held:
             energy = energy_with_tokens(held[0], [trace_of(r) for r in run.records], span[0], span[1])
-        return run, scraper.samples, energy, (span[0], span[1])
+        return run, scraper.samples, energy
+
+    def _machine_invalid(self) -> tuple[str, ...]:
+        """What the meter of the last window says against it."""
+        window = getattr(self.meter, "window", None)
+        return tuple(window.invalid) if window is not None else ()
 
     def _runs(self, concurrency: int, result: LoadResult) -> None:
         """P2: each repetition with its own reading, prefill included."""
         osl, records = self.workload.osl, []
         samples: list[CounterSample] = []
         costs = []
-        energies = []
+        energies: list[Energy] = []
+        against: list[str] = []
         for number in range(self.workload.requests or 10):
-            run, seen, energy, _ = self._run(self._plans(concurrency, concurrency, osl, "closed"), None, whole=True)
+            run, seen, energy = self._run(self._plans(concurrency, concurrency, osl, "closed"), None, whole=True)
             samples += seen
             records += run.records
             costs.append(run)
             energies.append(energy)
+            against += [why for why in self._machine_invalid() if why not in against]
             result.runs.append(_figure("e2e", concurrency, osl, [run], energy))
             self.say(f"run {number + 1}: {result.runs[-1].tokens:.0f} tokens in {result.runs[-1].seconds:.2f} s")
         asked = Asked(
@@ -253,7 +265,7 @@ class _Job:
         )
         traces = [trace_of(record) for record in records]
         worst = max(costs, key=lambda c: c.cpu_share)
-        point = decode_point(asked, traces, _cost(worst), samples, _sum(energies, traces))
+        point = decode_point(asked, traces, _cost(worst), samples, _sum(energies, traces), against)
         result.points.append(point)
         result.requests.extend(_portable(records, concurrency))
 
@@ -269,7 +281,7 @@ class _Job:
             preset=self.workload.preset, concurrency=concurrency, isl=self.workload.isl, osl=1 + osl, seed=self.seed
         )
         traces = [trace_of(record) for record in both[0].records]
-        point = decode_point(asked, traces, _cost(both[0]), both[3], both[1])
+        point = decode_point(asked, traces, _cost(both[0]), both[3], both[1], self._machine_invalid())
         result.points.append(replace(point, osl=osl if point.osl == 1 + osl else point.osl))
         result.requests.extend(_portable(both[0].records, concurrency))
         self.say(_progress_line(point))
@@ -279,9 +291,7 @@ class _Job:
         trial = self.pool.run(self._plans(concurrency, concurrency, osl, "waves"))
         waves = max(3, min(2000, int(self.phase_s / max(trial.wall_s, 1e-3)) + 1))
         self.say(f"batch {concurrency}: {waves} waves of {osl} token{'s' if osl > 1 else ''}")
-        run, samples, energy, _ = self._run(
-            self._plans(concurrency * waves, concurrency, osl, "waves"), None, whole=True
-        )
+        run, samples, energy = self._run(self._plans(concurrency * waves, concurrency, osl, "waves"), None, whole=True)
         return run, energy, waves, samples
 
 

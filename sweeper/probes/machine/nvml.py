@@ -130,3 +130,12 @@ def _load() -> Any:
 
 def _text(value: Any) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def all_gpus() -> tuple[str, ...]:
+    """Indices of every GPU of this machine. Raises NoNvml."""
+    ml = _load()
+    try:
+        return tuple(str(i) for i in range(ml.nvmlDeviceGetCount()))
+    finally:
+        ml.nvmlShutdown()

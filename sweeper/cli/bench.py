@@ -1,0 +1,133 @@
+"""`sweeper bench URL`: measure a server that is already up."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sweeper.core.errors import UsageError
+from sweeper.core.presets import PRESETS, LoadResult, preset
+from sweeper.core.values import Workload
+
+if TYPE_CHECKING:
+    from sweeper.probes.load.measure import WindowMeter
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", help="http://HOST:PORT of an OpenAI-compatible server")
+    parser.add_argument("--preset", default="sustained-decode", help="one of: " + ", ".join(PRESETS))
+    parser.add_argument("--concurrency", type=_numbers, metavar="N,N", help="live streams; one point each")
+    parser.add_argument("--isl", type=_positive, metavar="N", help="prompt length in tokens")
+    parser.add_argument("--osl", type=_positive, metavar="N", help="output length in tokens")
+    parser.add_argument("--requests", type=_positive, metavar="N", help="requests per point, all run to their end")
+    parser.add_argument("--model", help="name in requests; default: the first that the server lists")
+    parser.add_argument("--json", action="store_true", help="one object per point, one a line (schema 1)")
+    parser.add_argument("--window", type=float, metavar="S", help="longest measuring window in seconds (default 30)")
+    parser.add_argument("--warmup", type=float, metavar="S", help="hidden round before each point (default 2; 0: none)")
+    parser.add_argument("--rate", type=float, metavar="R", help="open loop: R requests per second, Poisson arrivals")
+    parser.add_argument("--waves", action="store_true", help="fixed waves: the next N wait for the slowest of the last")
+    parser.add_argument("--chat", action=argparse.BooleanOptionalAction, help="/v1/chat/completions")
+    parser.add_argument("--prompts", default=None, metavar="KIND", help="prose or code")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts and arrivals (default 0)")
+    parser.add_argument(
+        "--stall", type=float, default=60.0, metavar="S", help="silence that ends a stream (default 60)"
+    )
+    parser.add_argument("--processes", type=_positive, metavar="N", help="client processes (default: as needed)")
+    parser.add_argument("--metrics", default="/metrics", metavar="PATH", help="of the server's counters; '' for none")
+    parser.add_argument("--header", action="append", default=[], metavar="'K: V'", help="sent with every request")
+    parser.add_argument("--gpus", metavar="I,I", help="GPUs whose energy is read; default: all")
+    parser.add_argument("--no-energy", action="store_true", help="do not read power")
+
+
+def run(args: argparse.Namespace) -> int:
+    from sweeper.core.presets_tables import render_preset_table
+
+    chosen = preset(args.preset)
+    total = LoadResult(points=[], requests=[])
+    for workload in chosen.workloads:
+        part = _measure(args, _changed(workload, args))
+        total.points.extend(part.points)
+        total.requests.extend(part.requests)
+        total.runs.extend(part.runs)
+        if args.json:
+            _print_json(part)
+    if not args.json:
+        print(render_preset_table(args.preset, {args.model or args.url: total}), end="")
+    return 1 if any(point.invalid or point.errors for point in total.points) else 0
+
+
+def _measure(args: argparse.Namespace, workload: Workload) -> LoadResult:
+    from sweeper.probes.load.measure import LoadOptions, measure
+
+    options = LoadOptions(
+        headers=tuple(args.header),
+        stall_s=args.stall,
+        processes=args.processes,
+        rate=args.rate,
+        chat=args.chat,
+        shape="waves" if args.waves else None,
+    )
+    return measure(
+        args.url,
+        args.model,
+        workload,
+        metrics_path=args.metrics or None,
+        seed=args.seed,
+        on_progress=lambda text: print(text, file=sys.stderr),
+        meter=_meter(args),
+        options=options,
+    )
+
+
+def _meter(args: argparse.Namespace) -> WindowMeter | None:
+    """GPUs of this machine, unless the server is on another and none were named."""
+    from sweeper.probes.load.dialect import is_local
+    from sweeper.probes.machine.meter import NoMeter, open_meter
+    from sweeper.probes.machine.nvml import NoNvml, all_gpus
+
+    if args.no_energy:
+        return None
+    if args.gpus is None and not is_local(args.url):
+        return NoMeter("the server is on another machine (name GPUs of this one with --gpus)")
+    try:
+        gpus = tuple(args.gpus.split(",")) if args.gpus else all_gpus()
+    except NoNvml as problem:
+        return NoMeter(str(problem))
+    return open_meter(gpus, hz=100.0 if args.preset == "energy-phases" else 20.0)
+
+
+def _changed(workload: Workload, args: argparse.Namespace) -> Workload:
+    given = {
+        "concurrency": args.concurrency,
+        "isl": args.isl,
+        "osl": args.osl,
+        "requests": args.requests,
+        "window_s": args.window,
+        "warmup_s": args.warmup,
+        "prompts": args.prompts,
+    }
+    return replace(workload, **{name: value for name, value in given.items() if value is not None})
+
+
+def _print_json(result: LoadResult) -> None:
+    import orjson
+
+    from sweeper.core.windows_json import bench_object
+
+    for point in result.points:
+        print(orjson.dumps(bench_object(point)).decode(), flush=True)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"not a whole number from 1: {text}")
+    return int(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(_positive(part) for part in text.split(",") if part)
+    if not numbers:
+        raise UsageError("--concurrency needs at least one number", hint="Example: --concurrency 1,16,64")
+    return numbers
