@@ -38,12 +38,12 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 unit: lint
-	$(BIN)/pytest -m 'not engine and not docker and not gpu' --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -m 'not engine and not docker and not gpu and not slow' --cov --cov-report=term:skip-covered
 	$(BIN)/coverage report --include='sweeper/core/*,sweeper/engines/*' --fail-under=90 | tail -n 1
 
 integration: $(VENV)/.ready $(ENGINE)/.ready $(MODEL)/config.json
 	bash .ci/docker-engine.sh
-	$(BIN)/pytest -m 'engine or docker' --timeout 1500
+	$(BIN)/pytest -m 'engine or docker or slow' --timeout 1500
 
 test: unit integration
 
