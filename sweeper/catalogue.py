@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -78,12 +79,23 @@ def config(name: str, quantization: str | None = None) -> dict[str, Any]:
 
 
 def geometry(model: str, quantization: str | None = None) -> Geometry | None:
-    """Geometry of a model by name, hub id or variant; None when the catalogue does not know it."""
+    """Geometry of a model by name, hub id or variant; None when the catalogue does not know it.
+
+    A variant's name (`...-NVFP4`) says its format when `quantization` does not.
+    """
     name = find(model)
     if name is None:
         return None
-    original = geometry_from_config(config(name))
-    family = families.family(quantization)
-    if family is None or family == original.quantization:
-        return original
-    return geometry_from_config(config(name, quantization))
+    family = families.family(quantization) or _named_family(model, name)
+    shape = geometry_from_config(config(name))
+    if family is not None and family != shape.quantization:
+        shape = geometry_from_config(config(name, family))
+    kept = entry(name).get("kept_in_16_bits", {})
+    known = ((other, geometry_from_config(config(name, other)).quantized_parts or ()) for other in kept)
+    return replace(shape, known_parts=tuple(known))
+
+
+def _named_family(model: str, name: str) -> str | None:
+    rest = model.rstrip("/").split("/")[-1].lower().removeprefix(name.lower())
+    found = [families.family(word) for word in re.split(r"[-_]", rest) if word in ("nvfp4", "mxfp4", "fp8", "bf16")]
+    return found[0] if found else None

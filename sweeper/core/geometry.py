@@ -67,6 +67,8 @@ class Geometry:
     """Family that the checkpoint declares; None: it declares none."""
     quantized_parts: tuple[str, ...] | None = None
     """Parts that the checkpoint stores in that family; None: not said."""
+    known_parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(family, parts): what published checkpoints of other families store in them."""
     block: tuple[int, int] | None = None
     """Rows and columns of one scale, e.g. (128, 128) for block FP8."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from sweeper.core import families
+from sweeper.core.arguments import value_of
 from sweeper.core.geometry import Geometry
 from sweeper.core.values import Cell, Hardware, Workload
 from sweeper.core.verdicts import Finding
@@ -92,6 +92,8 @@ def bits_per_part(geometry: Geometry, family: str | None) -> dict[str, float]:
     chosen: Sequence[str]
     if geometry.quantized_parts is not None and (geometry.quantization or name) == name:
         chosen = geometry.quantized_parts
+    elif name in dict(geometry.known_parts):
+        chosen = dict(geometry.known_parts)[name]
     elif name == "mxfp4" and geometry.is_moe:
         chosen = ("routed",)
     else:
@@ -262,11 +264,10 @@ def _longest(cell: Cell, geometry: Geometry, notes: list[str]) -> int:
 
 def kv_element_bytes(cell: Cell) -> float:
     """Bytes of one cached number: from --kv-cache-dtype in the extra arguments, else 2."""
-    words = [word for arg in cell.extra_args for word in arg.split("=")]
-    for flag, value in pairwise(words):
-        if flag.replace("_", "-") in ("--kv-cache-dtype", "--kv-cache-type"):
-            return 1.0 if "fp8" in value or "int8" in value else (0.5625 if "fp4" in value else 2.0)
-    return 2.0
+    value = value_of(cell.extra_args, "--kv-cache-dtype", "--kv-cache-type")
+    if value is None:
+        return 2.0
+    return 1.0 if "fp8" in value or "int8" in value else (0.5625 if "fp4" in value else 2.0)
 
 
 def _mtp_bytes(cell: Cell, geometry: Geometry, notes: list[str]) -> float:

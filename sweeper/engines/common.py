@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from sweeper.core.arguments import runs_on_cpu
 from sweeper.core.values import Cell, LaunchPlan, Mount
 
 MODEL_IN_CONTAINER = "/models"
@@ -62,17 +63,6 @@ def environment(cell: Cell, defaults: Mapping[str, str]) -> dict[str, str]:
     return {**QUIET, **offline, **defaults, **dict(cell.env)}
 
 
-def runs_on_cpu(cell: Cell) -> bool:
-    """Whether the cell is for a CPU build: the declared version, the image, an argument or the environment says so."""
-    told = (cell.engine_version or "", cell.image or "")
-    args = " ".join(cell.extra_args)
-    return (
-        any(re.search(r"(^|[^a-z])cpu([^a-z]|$)", text.lower()) for text in told)
-        or bool(re.search(r"--device[ =]cpu", args))
-        or any(name.startswith("VLLM_CPU_") for name, _ in cell.env)
-    )
-
-
 def gpus_needed(cell: Cell) -> int:
     return 0 if runs_on_cpu(cell) else cell.parallelism.world_size
 
@@ -87,20 +77,3 @@ def attached(cell: Cell, metrics_path: str | None) -> LaunchPlan:
         gpus=0,
         metrics_path=metrics_path,
     )
-
-
-def flag_in(args: tuple[str, ...], *names: str) -> bool:
-    """Whether the author's own arguments set one of these flags (`--flag value` or `--flag=value`)."""
-    wanted = {name.replace("_", "-") for name in names}
-    return any(arg.split("=", 1)[0].replace("_", "-") in wanted for arg in args)
-
-
-def value_of(args: tuple[str, ...], *names: str) -> str | None:
-    """Value of the last of these flags in the author's own arguments."""
-    found: str | None = None
-    for place, arg in enumerate(args):
-        head, joined, tail = arg.partition("=")
-        if head.replace("_", "-") not in names:
-            continue
-        found = tail if joined else (args[place + 1] if place + 1 < len(args) else None)
-    return found

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from sweeper.core.effective import BootPhase, EffectiveConfig
 from sweeper.engines import names
+from sweeper.engines.compare import compare_requested as compare_requested
 from sweeper.engines.facts_other import RULES as OTHER_RULES
 from sweeper.engines.facts_state import Facts, Rule
 from sweeper.engines.facts_vllm import HOT

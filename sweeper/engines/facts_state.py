@@ -80,7 +80,7 @@ Apply = Callable[[Facts, "re.Match[str]", int], None]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`apply` runs when `literal` is in the line and `pattern` is found in it. Of all rules, the first that fits runs."""
+    """`apply` runs when `literal` is in the line and `pattern` is found in it: the first rule that fits, no other."""
 
     literal: str
     pattern: re.Pattern[str]

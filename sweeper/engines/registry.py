@@ -7,9 +7,13 @@ import difflib
 from sweeper.core.errors import UsageError
 from sweeper.core.ports import Engine
 from sweeper.engines.command import CommandEngine
+from sweeper.engines.sglang import SglangEngine
+from sweeper.engines.transformers import TransformersEngine
 from sweeper.engines.vllm import VllmEngine
 
-_ENGINES: dict[str, Engine] = {engine.name: engine for engine in (VllmEngine(), CommandEngine())}
+_ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (VllmEngine(), SglangEngine(), TransformersEngine(), CommandEngine())
+}
 
 
 def names() -> tuple[str, ...]:

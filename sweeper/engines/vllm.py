@@ -9,22 +9,19 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from sweeper.core import families
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.values import Cell, LaunchPlan, Speculative, Unsupported
-from sweeper.core import families
+from sweeper.core.versions import Version, parse, written
 from sweeper.engines import common, vllm_flags
 from sweeper.engines.facts import read_facts
-from sweeper.engines.versions import Version, parse, written
+from sweeper.engines.refusal import Refused
 
 MODULE = "vllm.entrypoints.openai.api_server"
 DEFAULT_IMAGE = "vllm/vllm-openai:v0.33.0"
 SHM_BYTES = 8 * 1024**3
 
 _DEFAULT_ENV = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_COLOR": "0"}
-
-
-class Refused(Exception):
-    """The cell has no spelling in this version; becomes Unsupported."""
 
 
 class VllmEngine:

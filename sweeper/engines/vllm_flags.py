@@ -6,63 +6,14 @@ last version is one of the wheels compared, so an edge may be off by the release
 
 from __future__ import annotations
 
-from sweeper.engines.versions import Version
+from sweeper.core.versions import Version
+from sweeper.core.vllm_values import normal as normal
 
 MOE_FLAG_SINCE: Version = (0, 17)
 LINEAR_FLAG_SINCE: Version = (0, 22)
 ATTENTION_FLAG_SINCE: Version = (0, 15)
 DRAFT_MOE_SINCE: Version = (0, 19, 1)
 MTP_NAME_SINCE: Version = (0, 11)
-
-_MOE_VALUES_BY_VERSION: tuple[tuple[Version, tuple[str, ...]], ...] = (
-    (
-        (0, 17),
-        (
-            "auto",
-            "triton",
-            "deep_gemm",
-            "cutlass",
-            "flashinfer_trtllm",
-            "flashinfer_cutlass",
-            "flashinfer_cutedsl",
-            "marlin",
-            "aiter",
-        ),
-    ),
-    ((0, 20), ("deep_gemm_mega_moe", "emulation")),
-    ((0, 22), ("flashinfer_b12x", "humming", "triton_unfused")),
-    ((0, 24), ("flydsl",)),
-    ((0, 26), ("hpc",)),
-    ((0, 28), ("batched_triton",)),
-    (
-        (0, 30),
-        (
-            "b12x",
-            "flashinfer_moe_ep_cutedsl",
-            "flashinfer_moe_ep_mega_deep_gemm",
-            "aiter_mega_moe",
-            "aiter_triton_mxfp4_bf16",
-            "rdna3",
-        ),
-    ),
-    ((0, 33), ("aiter_triton_mxfp4_mxfp4",)),
-)
-
-
-def moe_values(version: Version) -> tuple[str, ...]:
-    """Values that --moe-backend accepts; empty before the flag existed."""
-    return tuple(value for since, values in _MOE_VALUES_BY_VERSION if version >= since for value in values)
-
-
-def first_version_of(value: str) -> Version | None:
-    """First version whose flag knows a value; None where no compared version does."""
-    return next((since for since, values in _MOE_VALUES_BY_VERSION if value in values), None)
-
-
-def normal(value: str) -> str:
-    """vLLM ignores case and takes - for _."""
-    return value.strip().lower().replace("-", "_")
-
 
 _FLASHINFER_MODE = {
     "flashinfer_cutlass": "throughput",
@@ -118,26 +69,3 @@ def linear_environment(family: str, value: str, version: Version) -> dict[str, s
     if family != "nvfp4" or version < (0, 11, 2) or written is None:
         return None
     return {"VLLM_NVFP4_GEMM_BACKEND": written}
-
-
-REMOVED_ENV: dict[str, tuple[Version, str]] = {
-    **dict.fromkeys(
-        (
-            "VLLM_USE_FLASHINFER_MOE_FP4",
-            "VLLM_USE_FLASHINFER_MOE_FP8",
-            "VLLM_USE_FLASHINFER_MOE_FP16",
-            "VLLM_FLASHINFER_MOE_BACKEND",
-            "VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8",
-            "VLLM_USE_FLASHINFER_MOE_MXFP4_BF16",
-            "VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8_CUTLASS",
-            "VLLM_MXFP4_USE_MARLIN",
-            "VLLM_USE_NVFP4_CT_EMULATIONS",
-        ),
-        ((0, 24), "--moe-backend"),
-    ),
-    "VLLM_NVFP4_GEMM_BACKEND": ((0, 24), "--linear-backend"),
-    "VLLM_TEST_FORCE_FP8_MARLIN": ((0, 29), "--moe-backend marlin"),
-    "VLLM_ATTENTION_BACKEND": ((0, 15), "--attention-backend"),
-    "VLLM_ALL2ALL_BACKEND": ((0, 16), "--all2all-backend"),
-}
-"""Variable -> (version that ignores it, what took its place)."""

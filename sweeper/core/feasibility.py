@@ -1,0 +1,141 @@
+"""Can this cell run at all? Rules over a cell, the model's shape, the machine and the engine's version.
+
+A rule that is certain excludes; one that is not warns and lets the cell run. Every reason names where it is known from.
+An engine on CPUs is never excluded for what its kernels are: it answers for itself, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from sweeper.core import families, memory, rules_sglang, rules_vllm
+from sweeper.core.arguments import runs_on_cpu
+from sweeper.core.geometry import Geometry
+from sweeper.core.rules import Case, Reason, no, perhaps
+from sweeper.core.values import Cell, Hardware
+from sweeper.core.versions import NEWEST_SGLANG, NEWEST_VLLM, parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feasibility:
+    """`excluded`: reasons for which the cell will not run; empty: it may. `warnings`: what may go wrong."""
+
+    excluded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+Rule = Callable[[Case], Iterable[Reason]]
+
+
+def check_cell(
+    cell: Cell, geometry: Geometry | None, hardware: Hardware, engine_version: str | None = None
+) -> Feasibility:
+    """All rules that apply. Without a geometry, rules about the model's shape stay silent."""
+    newest = {"sglang": NEWEST_SGLANG, "vllm": NEWEST_VLLM}.get(cell.engine, "0")
+    case = Case(
+        cell=cell,
+        geometry=geometry,
+        hardware=hardware,
+        version=parse(engine_version or cell.engine_version, newest),
+        format=families.table(cell.quantization) or (families.table(geometry.quantization) if geometry else None),
+        family=families.family(cell.quantization) or (geometry.quantization if geometry else None),
+        cpu=hardware.count == 0 or runs_on_cpu(cell),
+    )
+    found = [reason for rule in (*_GENERIC, *_BY_ENGINE.get(cell.engine, ())) for reason in rule(case)]
+    certain = [reason.text for reason in found if reason.certain]
+    doubtful = [reason.text for reason in found if not reason.certain]
+    return Feasibility(excluded=tuple(dict.fromkeys(certain)), warnings=tuple(dict.fromkeys(doubtful)))
+
+
+def _gpus(case: Case) -> Iterator[Reason]:
+    count, world = case.hardware.count, case.cell.parallelism.world_size
+    if case.cpu or count is None or case.cell.url:
+        return
+    if world > count:
+        yield no(f"needs {world} GPUs (tp x pp x dp), the machine has {count}", "the matrix's hardware")
+
+
+def _layers(case: Case) -> Iterator[Reason]:
+    shape, pp = case.geometry, case.cell.parallelism.pp
+    if shape and pp > shape.layers:
+        yield no(f"pp={pp} and only {shape.layers} layers", "one stage holds at least one layer")
+
+
+def _heads(case: Case) -> Iterator[Reason]:
+    shape, tp = case.geometry, case.cell.parallelism.tp
+    if shape is None or tp == 1 or case.cell.engine not in _BY_ENGINE:
+        return
+    if shape.heads % tp:
+        yield no(
+            f"{shape.heads} attention heads do not divide by tp={tp}",
+            "vllm/config/model.py verify_with_parallel_config",
+        )
+    elif not shape.is_mla and shape.kv_heads % tp and tp % shape.kv_heads:
+        yield no(
+            f"{shape.kv_heads} KV heads neither divide by tp={tp} nor can they be replicated evenly",
+            "QKVParallelLinear in vllm/model_executor/layers/linear.py",
+        )
+    if shape.linear_layers() and (shape.linear_value_heads % tp or shape.linear_key_heads % tp):
+        yield perhaps(
+            f"{shape.linear_key_heads} key and {shape.linear_value_heads} value heads of the linear-attention layers "
+            f"do not divide by tp={tp}",
+            "the delta-net projections are sharded by head",
+        )
+
+
+_SLICE_BLOCK = {"fp8-block": 128, "nvfp4": 16, "nvfp4-w4a16": 16, "mxfp4": 32, "mxfp8": 32}
+
+
+def _experts(case: Case) -> Iterator[Reason]:
+    shape, p = case.geometry, case.cell.parallelism
+    if shape is None:
+        return
+    if not shape.is_moe:
+        if p.ep > 1:
+            yield no(f"ep={p.ep} and the model has no experts", "vllm/config/model.py verify_with_parallel_config")
+        return
+    ranks = p.tp * p.dp
+    if p.ep > 1:
+        if shape.experts % p.ep:
+            yield perhaps(
+                f"{shape.experts} experts on {p.ep} ranks: the fullest rank holds one more than the others",
+                "determine_expert_map in vllm/model_executor/layers/fused_moe",
+            )
+        return
+    if shape.moe_intermediate % ranks:
+        yield no(
+            f"expert width {shape.moe_intermediate} does not divide by tp x dp = {ranks}",
+            "vllm/model_executor/layers/fused_moe/layer.py",
+        )
+        return
+    each = shape.moe_intermediate // ranks
+    block = shape.block[0] if shape.block and case.family == "fp8-block" else _SLICE_BLOCK.get(case.family or "", 1)
+    if each % block:
+        yield perhaps(
+            f"a rank's slice of an expert is {each} wide, not a multiple of the {case.family} block of {block}: "
+            "newer versions pad it, older ones stop",
+            "vllm/model_executor/layers/quantization/fp8.py; fused_moe/oracle/fp8.py refines the block",
+        )
+
+
+def _memory(case: Case) -> Iterator[Reason]:
+    """Weights alone must fit the card; the whole estimate only warns."""
+    shape, gib = case.geometry, case.hardware.memory_gib
+    if shape is None or gib is None or case.cpu or case.cell.engine not in _BY_ENGINE:
+        return
+    fit = memory.fit(case.cell, shape, case.hardware, ())
+    weights = fit.parts["weights"] / memory.GIB
+    if weights > gib:
+        world = case.cell.parallelism.world_size
+        yield no(
+            f"weights need {weights:.1f} GiB per rank on {world} GPU{'s' if world > 1 else ''} "
+            f"and each has {gib:g} GiB; {fit.knob} would hold them",
+            f"{fit.checkpoint_bytes / 1e9:.0f} GB in {case.family or 'bf16'}, from the model's config",
+        )
+    elif fit.fits is False:
+        yield perhaps(f"memory looks too small: {fit.summary()}; {fit.knob} would fit", "estimate from the geometry")
+
+
+_GENERIC: tuple[Rule, ...] = (_gpus, _layers, _heads, _experts, _memory)
+_BY_ENGINE: dict[str, tuple[Rule, ...]] = {"vllm": rules_vllm.RULES, "sglang": rules_sglang.RULES}
