@@ -16,7 +16,7 @@ _MAX_HEADER = 100_000_000
 
 
 def model_geometry(model: str) -> Geometry | None:
-    """From the folder's config.json; for a model that is not on this disk from the catalogue; None: neither knows it."""
+    """From the folder's config.json, else from the catalogue; None: neither knows the model."""
     config = _json(Path(model) / "config.json")
     if config is None:
         return catalogue.geometry(model)

@@ -15,15 +15,16 @@ from pathlib import PurePath
 from typing import Any, TypeAlias
 
 from sweeper.core.errors import UsageError
+from sweeper.core.feasibility import check_cell
+from sweeper.core.geometry import Geometry
 from sweeper.core.identity import cell_id
-from sweeper.core.matching import UNSET, facts, named, parse
-from sweeper.core.matching import matches as matches
+from sweeper.core.matching import UNSET, facts, matches, named, parse
 from sweeper.core.values import Cell, Excluded, Expansion, Hardware, Matrix, PlannedCell
 
 Point: TypeAlias = Mapping[str, Any]
 """Some fields of a cell: one value of an axis, or one row of linked axes."""
 
-GeometryLookup: TypeAlias = Callable[[str], Any]
+GeometryLookup: TypeAlias = Callable[[str], Geometry | None]
 
 
 def overlay(below: Point, above: Point) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _told_apart(label: str, same: Sequence[Cell]) -> dict[str, str]:
     names = {}
     for cell, one in zip(same, known, strict=True):
         parts = [_short(key, one.get(key, UNSET), cell, shared_args) for key in varying]
-        names[cell_id(cell)] = " ".join([label, *filter(None, parts)])
+        names[cell_id(cell)] = " ".join([label, *dict.fromkeys(filter(None, parts))])
     if len(set(names.values())) < len(names):
         return {ident: f"{name} #{ident[:4]}" for ident, name in names.items()}
     return names
@@ -140,15 +141,6 @@ def _short(key: str, value: str, cell: Cell, shared_args: set[str]) -> str:
     return value
 
 
-def _check_cell(cell: Cell, geometry: Any, hardware: Hardware, version: str | None) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module("sweeper.core.feasibility").check_cell(cell, geometry, hardware, version)
-    except ModuleNotFoundError:
-        return Excluded(cell=cell, cell_id="", reasons=())
-
-
 def no_geometry(model: str) -> None:
     """A lookup that knows no model: rules that need a geometry stay silent."""
 
@@ -168,11 +160,11 @@ def expand(
         for cell, why in matrix.author_excluded
     ]
     for cell in matrix.cells:
-        verdict = _check_cell(cell, geometry_lookup(cell.model), machine, cell.engine_version)
-        if getattr(verdict, "excluded", ()):
+        verdict = check_cell(cell, geometry_lookup(cell.model), machine, cell.engine_version)
+        if verdict.excluded:
             excluded.append(Excluded(cell=cell, cell_id=cell_id(cell), reasons=verdict.excluded))
         else:
-            planned.append(PlannedCell(cell=cell, cell_id=cell_id(cell), warnings=getattr(verdict, "warnings", ())))
+            planned.append(PlannedCell(cell=cell, cell_id=cell_id(cell), warnings=verdict.warnings))
     return Expansion(cells=tuple(planned), excluded=tuple(excluded))
 
 

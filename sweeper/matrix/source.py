@@ -118,6 +118,8 @@ def _syntax(path: str, error: yaml.MarkedYAMLError, text: str) -> BadMatrix:
         return _bad(path, "a second document (`---`); one matrix per file", line)
     if "undefined alias" in problem:
         return _bad(path, f"{problem}; a value that begins with * or & needs quotes", line)
+    if "mapping values are not allowed" in problem:
+        return _bad(path, "a `: ` inside a value, or a key indented too far; put quotes around the value", line)
     context = f" {error.context}" if error.context else ""
     return _bad(path, f"not YAML: {problem}{context}", line)
 

@@ -111,11 +111,11 @@ def _command(cell: Cell, launcher: str | None) -> tuple[str | None, str | None]:
 
 
 def _memory(matrix: Matrix, cell: Cell) -> MemoryFit | None:
-    """None for a model whose geometry nobody knows, and for a machine without GPUs."""
-    geometry = model_geometry(cell.model)
-    if geometry is None or matrix.hardware.count == 0:
+    """None for a model whose geometry nobody knows, for CPUs, and for a foreign format of unknown size."""
+    geometry, exact = model_geometry(cell.model), weights_bytes(cell.model)
+    if geometry is None or matrix.hardware.count == 0 or (cell.engine == "command" and exact is None):
         return None
-    return fit(cell, geometry, matrix.hardware, matrix.workloads, weights_bytes=weights_bytes(cell.model))
+    return fit(cell, geometry, matrix.hardware, matrix.workloads, weights_bytes=exact)
 
 
 def _remembered(ask: Callable[[str], str | None]) -> Callable[[str], str | None]:
