@@ -1,14 +1,14 @@
 """Formulas over arrival traces. Pure; docs/measurement.md explains each and shows what other tools compute instead.
 
 A trace is one request: the stamps at which events with tokens arrived and the tokens received by then. Seconds are
-monotonic, of one machine. Between two events tokens are taken to arrive evenly (SGLang's stream metrics do the same).
+monotonic, of one machine.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +35,14 @@ class StreamTrace:
     cut: bool = False
     """Ended by us, while tokens were still coming."""
     speculative: Mapping[str, Any] | None = None
+    step_s: float = field(init=False, default=0.0)
+    """Median gap between events, from at most 101 of them."""
+
+    def __post_init__(self) -> None:
+        stamps = self.stamps
+        stride = max(1, (len(stamps) - 1) // 101)
+        gaps = sorted(stamps[i + 1] - stamps[i] for i in range(0, len(stamps) - 1, stride))
+        object.__setattr__(self, "step_s", gaps[len(gaps) // 2] if gaps else 0.0)
 
     @property
     def tokens(self) -> float:
@@ -64,7 +72,11 @@ def trace_of(record: Mapping[str, Any]) -> StreamTrace:
 
 
 def tokens_at(trace: StreamTrace, when_s: float) -> float:
-    """Tokens received by `when_s`, linear between events; 0 before the first event."""
+    """Tokens made by `when_s`: an event's tokens count evenly over the step before it; 0 before the first event.
+
+    The step is the stream's median gap, or the gap itself when that is shorter. So a stall (another stream's prefill)
+    is a time in which nothing was made, and the tokens that follow it belong to the step that made them.
+    """
     stamps, totals = trace.stamps, trace.totals
     after = bisect_right(stamps, when_s)
     if after == 0:
@@ -72,7 +84,9 @@ def tokens_at(trace: StreamTrace, when_s: float) -> float:
     if after == len(stamps):
         return float(totals[-1])
     before_s, next_s = stamps[after - 1], stamps[after]
-    return totals[after - 1] + (totals[after] - totals[after - 1]) * (when_s - before_s) / (next_s - before_s)
+    step_s = min(trace.step_s, next_s - before_s) or next_s - before_s
+    made = max(0.0, 1.0 - (next_s - when_s) / step_s)
+    return totals[after - 1] + (totals[after] - totals[after - 1]) * made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

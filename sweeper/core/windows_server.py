@@ -62,7 +62,9 @@ def cross_check(samples: Sequence[CounterSample], traces: Sequence[StreamTrace],
 
 def cross_check_total(before: CounterSample, after: CounterSample, traces: Sequence[StreamTrace]) -> str | None:
     """Why the whole run is not to be trusted, or None. Needs streams that ran to their end; other clients show here."""
-    if before.generated is None or after.generated is None or any(t.cut or t.error for t in traces):
+    if before.generated is None or after.generated is None or any(t.cut or t.error or not t.stamps for t in traces):
+        return None
+    if before.when_s > min(t.sent_s for t in traces) or after.when_s < max(t.stamps[-1] for t in traces):
         return None
     got = sum(t.tokens for t in traces)
     return _compared(after.generated - before.generated, got, 1.0, float(len(traces)), "over the whole run").invalid
