@@ -68,8 +68,8 @@ def measure(
     shape = options.shape or _shape(workload, known, options)
     chat = options.chat if options.chat is not None else bool(known and known.chat)
     base_url = _with_scheme(base_url)
-    name = choose_model(base_url, model)
     target = target_of(base_url, chat=chat, headers=options.headers, first_s=options.first_s, stall_s=options.stall_s)
+    name = choose_model(base_url, model)
     with Pool(target) as pool:
         dialect = Dialect(model=name, chat=chat, fields={}, source=None, kind=workload.prompts, seed=seed)
         dialect = negotiate(pool, dialect, isl=workload.isl, osl=workload.osl)

@@ -1,0 +1,127 @@
+"""`sweeper bench`: JSON lines as documented, tables otherwise, errors in a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from servers.scripted import ScriptedServer
+
+from sweeper.cli.main import main
+from sweeper.core.points import DecodePoint, Energy, Quantiles
+from sweeper.core.presets import PRESETS, LoadResult, RunFigure, preset
+from sweeper.core.presets_tables import render_preset_table
+
+Start = Callable[..., ScriptedServer]
+FAST = ["--warmup", "0", "--isl", "40", "--no-energy"]
+
+
+def test_json_is_one_object_per_concurrency(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    server = scripted(rate=400)
+    assert main(["bench", server.url, "--concurrency", "1,3", "--osl", "40", "--json", *FAST]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["concurrency"] for line in lines] == [1, 3]
+    assert all(line["schema"] == 1 and line["isl"] == 40 and line["osl"] == 40 for line in lines)
+    assert lines[1]["decode_tok_s"] == pytest.approx(1200, rel=0.15)
+    assert lines[0]["tokens_source"] == "usage"
+
+
+def test_progress_goes_to_stderr_and_the_table_to_stdout(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", scripted(rate=400).url, "--osl", "40", *FAST]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("|")
+    assert "decode tok/s" in said.out
+    assert "concurrency 1" in said.err
+
+
+def test_a_point_that_must_not_be_ranked_exits_with_1(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", scripted(rate=400, early_stop=20).url, "--osl", "40", *FAST]) == 1
+    assert "ended early" in capsys.readouterr().out
+
+
+def test_the_serving_preset_gives_its_publications_columns(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", scripted(rate=800, ttft=0.01).url, "--preset", "serving-16x64x256", "--osl", "16", *FAST]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("QPS", "prompt tok/s", "decode tok/s", "latency s"))
+    assert "|          16 |       64 |" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["http://127.0.0.1:9"], 3, "no server at http://127.0.0.1:9"),
+        (["ftp://host"], 2, "not a server URL"),
+        (["http://127.0.0.1:9", "--preset", "sustained"], 2, "did you mean 'sustained-decode'?"),
+    ],
+)
+def test_errors_are_one_line(argv: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *argv]) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_model_lists_the_right_ones(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", scripted().url, "--model", "other"]) == 2
+    assert "It serves: scripted" in capsys.readouterr().err
+
+
+def test_every_preset_has_workloads_that_name_it() -> None:
+    for name in PRESETS:
+        assert all(workload.preset == name for workload in preset(name).workloads)
+    assert [w.isl for w in preset("context-ladder").workloads] == [2048, 4096, 8192, 16384, 28672]
+
+
+def a_point(**changes: object) -> DecodePoint:
+    none = Quantiles(mean=None, p50=None, p99=None)
+    fields: dict[str, object] = {
+        "preset": "p", "concurrency": 1, "isl": 2048, "osl": 128, "decode_tok_s": 45.9, "decode_tok_s_per_stream": 45.9,
+        "serving_tok_s": 40.0, "prefill_tok_s": 362.3, "ttft_ms": none, "itl_ms": none, "chunk_gap_ms": none,
+        "tokens": 127, "tokens_source": "usage", "window_s": 3.0, "acceptance": None, "server_tok_s": None,
+        "client_cpu_s": 0.1, "client_bound": False,
+    }  # fmt: skip
+    return DecodePoint(**(fields | changes))  # type: ignore[arg-type]
+
+
+def a_run(phase: str, joules: float | None, seconds: float, **changes: object) -> RunFigure:
+    fields: dict[str, object] = {"phase": phase, "batch": 1, "osl": 256, "seconds": seconds, "tokens": 256.0}
+    return RunFigure(**(fields | {"joules": joules, "mean_w": 220.0} | changes))  # type: ignore[arg-type]
+
+
+def test_the_ladder_has_a_row_per_rung() -> None:
+    text = render_preset_table("context-ladder", {"m": LoadResult(points=[a_point()], requests=[])})
+    assert "| ctx  | prefill tok/s" in text.replace("|  ctx |", "| ctx  |")
+    assert "362.3" in text
+    assert "45.9" in text
+
+
+def test_energy_runs_give_mean_deviation_and_the_gate() -> None:
+    runs = [a_run("e2e", joules, 3.1) for joules in (680.0, 690.0, 700.0)]
+    text = render_preset_table("energy-e2e", {"Qwen": LoadResult(points=[], requests=[], runs=runs)})
+    assert "2,695.31 ± 39.06" in text
+    assert "1.4 %" in text
+    assert "yes" in text
+
+
+def test_phases_are_compared_with_the_16_bit_row_of_the_same_batch() -> None:
+    def result(prefill: float, decode: float, seconds: float) -> LoadResult:
+        runs = [a_run("prefill", prefill, 0.01, osl=32), a_run("decode", decode, seconds, osl=32, tokens=32.0)]
+        return LoadResult(points=[], requests=[], runs=runs)
+
+    text = render_preset_table(
+        "energy-phases", {"INT8": result(4.736, 135.724, 2.0), "FP16": result(0.924, 42.737, 0.3)}
+    )
+    assert "5.13x" in text
+    assert "3.18x" in text
+    assert "0.15x" in text
+    assert "Ratios are to FP16" in text
+
+
+def test_an_empty_energy_column_says_why() -> None:
+    why = Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, why="no NVML: not found")
+    result = LoadResult(points=[a_point(energy=why)], requests=[])
+    text = render_preset_table("sustained-decode", {"m": result})
+    assert "Energy: no NVML: not found" in text
+    assert "| -" in text.replace("|        -", "| -")
