@@ -47,7 +47,7 @@ def model_problem(model: str) -> str | None:
         return None
     path = Path(model)
     if not path.exists():
-        return f"the model folder {model} does not exist; look with: ls {path.parent}"
+        return f"the model {model} does not exist; look with: ls {path.parent}"
     if path.is_file():
         return None
     if not (path / "config.json").is_file():

@@ -15,6 +15,7 @@ from sweeper.core.memory import MemoryFit, fit
 from sweeper.core.values import Cell, Expansion, Matrix, Unsupported
 from sweeper.engines import registry
 from sweeper.plan.commands import command_line
+from sweeper.plan.sizes import sizes
 
 Status = Literal["run", "warn", "excluded"]
 SCHEMA = 1
@@ -40,6 +41,8 @@ class Plan:
     matrix: Matrix
     rows: tuple[PlanRow, ...]
     bound: TimeBound
+    sizes: tuple[str, ...]
+    """One sentence per model: how many of these GPUs hold it."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of `sweeper plan --json`, schema 1."""
@@ -50,6 +53,7 @@ class Plan:
             "hardware": codec.dump(self.matrix.hardware),
             "workloads": [codec.dump(workload) for workload in self.matrix.workloads],
             "notes": list(self.matrix.notes),
+            "sizes": list(self.sizes),
             "cells": [_row_json(row) for row in self.rows],
             "time_bound_s": self.bound.total_s,
         }
@@ -67,7 +71,8 @@ def make_plan(matrix: Matrix, *, only: str | None = None, launcher: str | None =
     running = [row.cell for row in rows if row.status != "excluded"]
     on_gpu = matrix.hardware.count != 0
     bound = time_bound(running, matrix.workloads, matrix.policy, on_gpu=on_gpu)
-    return Plan(matrix=matrix, rows=rows, bound=bound)
+    told = sizes([row.cell for row in rows], matrix.hardware, matrix.workloads)
+    return Plan(matrix=matrix, rows=rows, bound=bound, sizes=told)
 
 
 def _rows(matrix: Matrix, expansion: Expansion, launcher: str | None) -> tuple[PlanRow, ...]:

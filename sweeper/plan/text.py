@@ -31,7 +31,7 @@ def _head(plan: Plan, running: int, excluded: int, wide: int) -> str:
     machine = _machine(matrix.hardware)
     if machine:
         lines.append(f"for {machine}")
-    lines.append("asks " + "; ".join(_workload(workload) for workload in matrix.workloads))
+    lines += [f"asks {_workload(workload)}" for workload in matrix.workloads]
     lines.append(f"{_count(running, 'cell')} to run, {excluded} excluded")
     if running:
         pulls = f" and {duration(bound.pull_s)} for images" if bound.pull_s else ""
@@ -39,6 +39,7 @@ def _head(plan: Plan, running: int, excluded: int, wide: int) -> str:
             f"at most {duration(bound.total_s)}: {_count(bound.launches, 'launch', 'launches')} of "
             f"{duration(bound.launch_s)} with every phase at its deadline{pulls}"
         )
+    lines += plan.sizes
     return "\n".join(_wrapped(line, wide) for line in lines)
 
 
