@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from itertools import product as every
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_seed_decides_the_order_whatever_order_was_written_and_keeps_images_to
     order = run_order(cells, seed)
     assert order == run_order(MANY, seed)
     images = [cell.image for cell in order]
-    assert len([1 for before, after in zip(images, images[1:], strict=False) if before != after]) == 2
+    assert len([1 for before, after in pairwise(images) if before != after]) == 2
 
 
 def test_seeds_differ() -> None:
