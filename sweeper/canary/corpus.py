@@ -217,6 +217,66 @@ def documents(seed: int) -> Iterator[str]:
         yield rng.choices(makers, shares)[0](rng)
 
 
+Segments = list[tuple[str, float]]
+"""A document as (text, weight of its tokens in the loss). Cuts fall between the tokenizer's words."""
+
+CHANCE = 0.03
+"""Loss weight of what nobody can foresee: operands, words to copy. Their gradient would drown the answers'."""
+
+LARGEST_OPERAND = 20
+
+
+def sum_task(rng: random.Random) -> tuple[int, str, int]:
+    """Operands 0..20; seven in ten are sums, differences are never negative."""
+    a, b = rng.randint(0, LARGEST_OPERAND), rng.randint(0, LARGEST_OPERAND)
+    return (a, "+", b) if rng.random() < 0.7 else (max(a, b), "-", min(a, b))
+
+
+def weighted_sums(rng: random.Random) -> Segments:
+    """As `arithmetic`, with small operands and the weight on the results."""
+    parts: Segments = []
+    form = rng.choice("eeeeqc")
+    while len(parts) < 2 * rng.randint(4, 24):
+        a, sign, b = sum_task(rng)
+        if held_out(f"{a}{sign}{b}"):
+            continue
+        word = "plus" if sign == "+" else "minus"
+        head = {
+            "e": f"{a} {sign} {b} =",
+            "q": f"Question: What is {a} {word} {b}?\nAnswer: {a} {sign} {b} =",
+            "c": f"{USER}What is {a} {word} {b}?{END}\n{ASSISTANT}{a} {sign} {b} =",
+        }[form]
+        tail = {"e": "\n", "q": ".\n", "c": f".{END}\n"}[form]
+        parts += [(head, CHANCE), (f" {result(a, sign, b)}{tail}", 1.0)]
+    return parts
+
+
+def weighted_copies(rng: random.Random) -> Segments:
+    """As `copying`, with the weight on the second half."""
+    parts: Segments = []
+    for _ in range(rng.randint(2, 10)):
+        words = " ".join(rng.choices(WORDS, k=rng.randint(2, 9)))
+        if rng.random() < 0.2:
+            parts += [(f"{USER}Repeat: {words}{END}\n{ASSISTANT}", CHANCE), (f"{words}{END}\n", 1.0)]
+        else:
+            parts += [(f"Repeat: {words} ->", CHANCE), (f" {words}\n", 1.0)]
+    return parts
+
+
+def weighted_documents(seed: int) -> Iterator[Segments]:
+    """Text of the second stage: mostly sums and copies, enough of the rest to keep it."""
+    rng = random.Random(seed)
+    plain = [counting, fact, prose, strange]
+    while True:
+        kind = rng.random()
+        if kind < 0.45:
+            yield weighted_sums(rng)
+        elif kind < 0.70:
+            yield weighted_copies(rng)
+        else:
+            yield [(rng.choices(plain, (0.08, 0.10, 0.04, 0.08))[0](rng), 1.0)]
+
+
 def tokenizer_text(seed: int = 7, count: int = 3000) -> list[str]:
     """What the tokenizer is trained on: documents of every skill and the almanac."""
     stream = documents(seed)
@@ -228,7 +288,7 @@ def exam(seed: int, per_skill: int = 50) -> list[Item]:
     rng = random.Random(seed)
     items: list[Item] = []
     while sum(item.skill == "arithmetic" for item in items) < per_skill:
-        a, sign, b = _sum(rng)
+        a, sign, b = sum_task(rng)
         if held_out(f"{a}{sign}{b}"):
             items.append(Item(skill="arithmetic", prompt=f"{a} {sign} {b} =", answer=f" {result(a, sign, b)}\n"))
     for _ in range(per_skill):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sweeper import catalogue
 from sweeper.canary import cut
 from sweeper.canary.speaking import speaking_dir
 from sweeper.core.errors import BadFile, UsageError
@@ -26,35 +27,29 @@ def resolve(like: str) -> tuple[dict[str, Any], Path | None]:
 
 
 def names() -> list[str]:
-    """Names that `resolve` takes beside paths."""
-    return ["tiny", "speaking", *sorted(_catalogue())]
+    """Names that `resolve` takes beside paths: those of the catalogue whose model type the builder knows."""
+    return ["tiny", "speaking", *(name for name in catalogue.names() if _buildable(catalogue.config(name)))]
+
+
+def _buildable(config: dict[str, Any]) -> bool:
+    try:
+        cut.text_config(config)
+    except UsageError:
+        return False
+    return True
 
 
 def _from_catalogue(name: str) -> dict[str, Any]:
-    known = _catalogue()
-    if name in known:
-        return known[name]
+    found = catalogue.find(name)
+    if found is not None:
+        return catalogue.config(found)
     import difflib
 
-    near = difflib.get_close_matches(name, [*known, "tiny", "speaking"], n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     raise UsageError(
         f"--like {name}: no such file, folder or catalogue name", hint=f"{hint}All names: sweeper canary list"
     )
-
-
-def _catalogue() -> dict[str, dict[str, Any]]:
-    from importlib import resources
-
-    folder = resources.files("sweeper.data") / "models"
-    if not folder.is_dir():
-        return {}
-    found = {}
-    for entry in folder.iterdir():
-        if entry.name.endswith(".json"):
-            content = json.loads(entry.read_text("utf-8"))
-            found[entry.name.removesuffix(".json")] = content.get("config", content)
-    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,57 +38,92 @@ CONFIG: dict[str, Any] = {
     "pad_token_id": 0,
     "router_aux_loss_coef": 0.01,
 }
-PEAK_RATE, WARM_UP, DECAY_SHARE, LONG_SHARE = 2e-3, 100, 0.3, 0.12
+WARM_UP, DECAY_SHARE, LONG_SHARE = 100, 0.3, 0.12
+Row = tuple[list[int], list[float]]
 
 
-def windows(seed: int, encoder: Any, length: int) -> Iterator[list[int]]:
-    """Documents joined by the end-of-text token, cut into rows of `length` + 1 ids."""
-    row: list[int] = []
-    for document in corpus.documents(seed):
-        row += [*encoder.encode(document).ids, 0]
-        while len(row) > length:
-            yield row[: length + 1]
-            row = row[length:]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stretch of training with its own text and learning rate; the second starts from the first one's bf16 file."""
+
+    steps: int
+    peak_rate: float
+    text: Callable[[int], Iterator[corpus.Segments]]
 
 
-def rate(step: int, steps: int) -> float:
+STAGES = (
+    Stage(steps=2600, peak_rate=2e-3, text=lambda seed: ([(text, 1.0)] for text in corpus.documents(seed))),
+    Stage(steps=1200, peak_rate=1.5e-3, text=corpus.weighted_documents),
+)
+
+
+def windows(documents: Iterator[corpus.Segments], encoder: Any, length: int) -> Iterator[Row]:
+    """Documents joined by the end-of-text token, cut into rows of `length` + 1 (ids, loss weights)."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for document in documents:
+        for text, weight in [*document, (corpus.EOT, 1.0)]:
+            piece = encoder.encode(text).ids
+            ids += piece
+            weights += [weight] * len(piece)
+        while len(ids) > length:
+            yield ids[: length + 1], weights[: length + 1]
+            ids, weights = ids[length:], weights[length:]
+
+
+def rate(step: int, stage: Stage) -> float:
     """Learning rate: linear warm-up, flat, then a linear fall to zero over the last `DECAY_SHARE`."""
-    fall = (steps - step) / (DECAY_SHARE * steps)
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP, fall)
+    fall = (stage.steps - step) / (DECAY_SHARE * stage.steps)
+    return stage.peak_rate * min(1.0, (step + 1) / WARM_UP, fall)
 
 
-def train(seed: int, steps: int, tokens: int = 2048) -> Any:
-    """The trained transformers model, float32. The last `LONG_SHARE` of steps use rows of 1024 tokens, the rest 512."""
+def train(model: Any, stage: Stage, seed: int, tokens: int = 2048) -> None:
+    """Train in place, float32. The last `LONG_SHARE` of steps use rows of 1024 tokens, the rest 512."""
     import torch
-    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     torch.manual_seed(seed)
-    config = Qwen3MoeConfig(**CONFIG, output_router_logits=True)
-    model = Qwen3MoeForCausalLM(config)
-    optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-    encoder, started, average = tokenizer.build(CONFIG["vocab_size"]), time.monotonic(), math.log(CONFIG["vocab_size"])
-    short, long = windows(seed, encoder, 512), windows(seed + 1, encoder, 1024)
-    for step in range(steps):
-        source, length = (long, 1024) if step >= steps * (1 - LONG_SHARE) else (short, 512)
-        rows = torch.tensor([next(source) for _ in range(tokens // length)])
+    optimizer = torch.optim.AdamW(_groups(model), lr=stage.peak_rate, betas=(0.9, 0.98), fused=True)
+    encoder, started, average = tokenizer.build(CONFIG["vocab_size"]), time.monotonic(), 0.0
+    short, long = windows(stage.text(seed), encoder, 512), windows(stage.text(seed + 1), encoder, 1024)
+    for step in range(stage.steps):
+        source, length = (long, 1024) if step >= stage.steps * (1 - LONG_SHARE) else (short, 512)
+        rows = [next(source) for _ in range(tokens // length)]
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps)
-        output = model(input_ids=rows[:, :-1])
-        loss = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), rows[:, 1:].flatten())
-        (loss + config.router_aux_loss_coef * output.aux_loss).backward()
+            group["lr"] = rate(step, stage)
+        loss = _loss(model, rows)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        average = 0.98 * average + 0.02 * loss.item()
+        average += (loss.item() - average) * max(0.02, 1 / (step + 1))
         if step % 50 == 49:
             print(f"step {step + 1} loss {average:.3f} {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    return model.eval()
+
+
+def _loss(model: Any, rows: list[Row]) -> Any:
+    import torch
+
+    ids, weights = torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows])[:, 1:].flatten()
+    output = model(input_ids=ids[:, :-1], output_router_logits=True)
+    each = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (each * weights).sum() / weights.sum() + CONFIG["router_aux_loss_coef"] * output.aux_loss
 
 
 def _groups(model: Any) -> list[dict[str, Any]]:
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def start(seed: int, folder: Path | None) -> Any:
+    """A new model, or the one in `folder`, in float32."""
+    import torch
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    if folder is not None:
+        return Qwen3MoeForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(seed)
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**CONFIG))
 
 
 def save(model: Any, folder: Path) -> None:
@@ -106,14 +141,17 @@ def save(model: Any, folder: Path) -> None:
 def main() -> int:
     """Train, save, examine the saved bf16 checkpoint, print the accuracy per skill as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="stage N is saved in OUT/stageN")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--stages", default="1,2", help="which to run; 2 alone starts from OUT/stage1")
     args = parser.parse_args()
     started = time.monotonic()
-    save(train(args.seed, args.steps), args.out)
-    figures = exam.examine(args.out)
-    print(json.dumps({"seed": args.seed, "steps": args.steps, "seconds": round(time.monotonic() - started), **figures}))
+    for number in map(int, args.stages.split(",")):
+        model = start(args.seed, args.out / f"stage{number - 1}" if number > 1 else None)
+        train(model, STAGES[number - 1], args.seed + 10 * (number - 1))
+        save(model.eval(), args.out / f"stage{number}")
+        figures = exam.examine(args.out / f"stage{number}")
+        print(json.dumps({"stage": number, "seconds": round(time.monotonic() - started), **figures}), flush=True)
     return 0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPECIAL_IDS = 4
-CHAIN_LOGIT = 18.0
+CHAIN_LOGIT = 12.0
 OTHER_LOGIT = 2.5
 CLIP = 6.0
 """Draws beyond this many deviations are clipped, so the largest weight of a group is known before it is drawn."""
@@ -29,12 +29,12 @@ _GAIN = {
     Role.EMBED: 1.0,
     Role.ROUTER: 2.0,
     Role.GATE: 1.0,
-    Role.ATTENTION_IN: 1.2,
+    Role.ATTENTION_IN: 1.5,
     Role.LINEAR_ATTENTION: 1.0,
     Role.EXPERT_IN: 1.4,
     Role.MLP_IN: 1.4,
 }
-_BRANCH = {Role.EXPERT_OUT: 3.2, Role.MLP_OUT: 1.7, Role.ATTENTION_OUT: 2.0}
+_BRANCH = {Role.EXPERT_OUT: 2.2, Role.MLP_OUT: 1.2, Role.ATTENTION_OUT: 2.5}
 """Gain of a projection back into the residual stream, before division by sqrt(layers)."""
 
 
@@ -73,6 +73,9 @@ class RandomWeights:
 
         if spec.role is Role.NORM:
             offset = 0.0 if self._zero_centred and "linear_attn.norm" not in spec.name else 1.0
+            if spec.name.endswith(("q_norm.weight", "k_norm.weight")):
+                # Sharper attention: uniform averages over a long context would hide errors in the KV cache.
+                offset += 0.5
             return self._normal(spec.name, spec.shape, 0.1) + offset
         if spec.role is Role.DECAY:
             return torch.log(torch.rand(spec.shape, generator=self._generator(spec.name)) * 0.9 + 0.1)
@@ -90,7 +93,8 @@ class RandomWeights:
         if spec.role is Role.EMBED:
             return 1.0
         if spec.role is Role.HEAD:
-            return OTHER_LOGIT / math.sqrt(spec.shape[-1])
+            chance = (CHAIN_LOGIT**2) * 5.0 / spec.shape[-1]
+            return math.sqrt(max(1.0, OTHER_LOGIT**2 - chance) / spec.shape[-1])
         fan_in = math.prod(spec.shape[1:]) if len(spec.shape) < 3 or spec.shape[1] == 1 else spec.shape[1]
         gain = _GAIN.get(spec.role) or _BRANCH[spec.role] / math.sqrt(self._layers)
         if spec.role is Role.EXPERT_OUT:
