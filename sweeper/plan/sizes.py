@@ -55,4 +55,3 @@ def _load(one: MemoryFit) -> str:
     weights = one.parts["weights"] / GIB
     limit = f" of {one.limit_bytes / GIB:.1f}" if one.limit_bytes is not None else ""
     return f"{one.per_rank_bytes / GIB:.1f}{limit} GiB each, {weights:.1f} of it weights"
-
