@@ -74,14 +74,14 @@ def remove_left(run_id: str | None = None, *, also_live: bool = False, dry_run: 
 
 
 def clean(run_id: str) -> str:
-    """Before a run is resumed: remove what it left; one sentence about it, empty when there was nothing."""
+    """Before a run is resumed: remove what it left; one sentence about it."""
     done = remove_left(run_id)
     parts = []
     if done.removed:
         parts.append("removed what a crashed sweep left: " + "; ".join(map(str, done.removed)))
     if done.failed:
         parts.append("could not remove: " + "; ".join(map(str, done.failed)))
-    return ". ".join(parts)
+    return ". ".join(parts) or "the earlier sweep left nothing running"
 
 
 def remove_caches(*, dry_run: bool = False) -> tuple[str, ...]:
