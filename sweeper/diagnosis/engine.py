@@ -14,30 +14,31 @@ _ENGINE_SIGNS = (
     ("llamacpp", ("llama_model_loader", "ggml_cuda", "llama_context", "llama-server", "ggml-cuda")),
     ("transformers", ("transformers serve", "transformers/cli/serv", "transformers/commands/serving")),
 )
-_CURRENT = tuple(sign for _, signs in _ENGINE_SIGNS for sign in signs)
-LITERALS = _CURRENT
-_VERSION = re.compile(r"(?:LLM engine \(v|vLLM API server version |█  version )(?P<version>\d+\.\d+[\w.+-]*)")
+_VERSION = re.compile(rb"(?:LLM engine \(v|vLLM API server version |\xe2\x96\x88  version )(\d+\.\d+[\w.+-]*)")
+_BLOCKS = 8
+"""Only the beginning of a log is asked."""
 
 
 class EngineReader:
-    """Votes by line; the first sign of each engine counts once per line, at most a thousand lines."""
+    """Counts signs in the first blocks of a log."""
 
     def __init__(self, engine: str | None) -> None:
         self._given = engine if engine in SERVERS else None
         self._votes: dict[str, int] = {}
+        self._left = _BLOCKS << 20
         self.version: str | None = None
 
-    @property
-    def done(self) -> bool:
-        return sum(self._votes.values()) > 200
-
-    def line(self, text: str) -> None:
-        """Counts a line with one of LITERALS."""
+    def block(self, data: bytes) -> None:
+        """The next complete lines."""
+        if self._left <= 0:
+            return
+        self._left -= len(data)
         for name, signs in _ENGINE_SIGNS:
-            if any(sign in text for sign in signs):
-                self._votes[name] = self._votes.get(name, 0) + 1
-        if self.version is None and (match := _VERSION.search(text)) is not None:
-            self.version = match["version"].rstrip(".")
+            votes = sum(data.count(sign.encode()) for sign in signs)
+            if votes:
+                self._votes[name] = self._votes.get(name, 0) + votes
+        if self.version is None and (match := _VERSION.search(data)) is not None:
+            self.version = match[1].decode().rstrip(".")
 
     @property
     def engine(self) -> str | None:

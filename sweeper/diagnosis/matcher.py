@@ -12,7 +12,6 @@ from sweeper.core.verdicts import Phase
 from sweeper.diagnosis import engine as engines
 from sweeper.diagnosis.result import Diagnosis, Match
 from sweeper.diagnosis.rules import Shown, proves
-from sweeper.diagnosis.scan import make_scanner
 from sweeper.diagnosis.signature import Signature
 from sweeper.diagnosis.state import MARKERS, SERVED, LifeReader
 from sweeper.diagnosis.stream import LineStream
@@ -23,7 +22,7 @@ from sweeper.engines.facts import FactReader
 _EARLY = (Phase.PLAN, Phase.LAUNCH)
 _MATCHES = 300
 """Lines after which one signature is only counted."""
-_FACTS = 20_000
+_FACTS = 8_000
 """Lines with facts that are read as they come; of the rest only the last ones."""
 _ORDINARY = ("DEBUG", "WARNING")
 
@@ -55,7 +54,6 @@ class _Uses:
     entries: list[_Entry] = field(default_factory=list)
     fact: bool = False
     life: bool = False
-    engine: bool = False
     head: bool = False
 
 
@@ -77,17 +75,13 @@ class LogMatcher:
             entry = _Entry(signature)
             for anchor in signature.anchors:
                 uses.setdefault(anchor, _Uses()).entries.append(entry)
-            for literal in signature.multiline.next_contains if signature.multiline else ():
-                uses.setdefault(literal, _Uses())
         for literal in FactReader.LITERALS:
             uses.setdefault(literal, _Uses()).fact = True
         for literal in MARKERS:
             uses.setdefault(literal, _Uses()).life = True
-        for literal in engines.LITERALS:
-            uses.setdefault(literal, _Uses()).engine = True
         self._uses = list(uses.values())
         self._literals = [literal.encode() for literal in uses]
-        self._stream = LineStream(make_scanner(list(uses)), len(uses), self._line, self._block)
+        self._stream = LineStream(self._literals, self._line, self._block)
 
     @property
     def literals(self) -> tuple[bytes, ...]:
@@ -138,8 +132,6 @@ class LogMatcher:
             use = self._uses[number]
             if use.head:
                 self._traces.begin(no, line.clean)
-            if use.engine:
-                self._engine.line(line.raw)
         if any(self._uses[number].fact for number in wanted):
             self._fact(no, line)
         self._follow(no, line)
@@ -148,8 +140,7 @@ class LogMatcher:
         if self._traces.open:
             self._traces.line(no, line.clean, line.raw)
         self._stream.every = self._traces.open or bool(self._pending)
-        if self._engine.done or self._fact_lines >= _FACTS:
-            self._mute(wanted)
+        self._mute(wanted)
 
     def _redrawn(self, no: int, raw: bytes, literals: Sequence[int]) -> None:
         """A progress bar went back with carriage returns; each piece was a line of its own on the screen."""
@@ -168,6 +159,7 @@ class LogMatcher:
 
     def _block(self, block: bytes, first: int) -> None:
         """Served requests are too common for a visit each: only the first and the last of a block count."""
+        self._engine.block(block)
         now = self._life.now
         if now.served_first is None and (at := _served(block, first=True)) is not None:
             now.served_first = first + block.count(b"\n", 0, at)
@@ -189,12 +181,7 @@ class LogMatcher:
     def _mute(self, literals: Iterable[int]) -> None:
         for number in literals:
             use = self._uses[number]
-            busy = (
-                use.life
-                or use.head
-                or (use.fact and self._fact_lines < _FACTS)
-                or (use.engine and not self._engine.done)
-            )
+            busy = use.life or use.head or (use.fact and self._fact_lines < _FACTS)
             if not busy and all(entry.lines >= _MATCHES for entry in use.entries):
                 self._stream.mute(number)
 

@@ -111,13 +111,12 @@ class Signature(_Strict):
 
     @cached_property
     def anchors(self) -> tuple[str, ...]:
-        """Literals the scanner looks for: the longest of `contains`, else all of `any_of`."""
+        """Literals the scanner looks for: the longest of `contains`, or all of `any_of` where those are longer."""
         longest = max(self.contains, key=len, default="")
-        if len(longest) >= MIN_LITERAL:
-            return (longest,)
-        if self.any_of and min(map(len, self.any_of)) >= MIN_LITERAL:
-            return self.any_of
-        return ()
+        shortest = min(map(len, self.any_of), default=0)
+        if shortest > len(longest) + 4:
+            return self.any_of if shortest >= MIN_LITERAL else ()
+        return (longest,) if len(longest) >= MIN_LITERAL else ()
 
 
 def load_signatures(extra_dirs: Iterable[str | Path] = ()) -> tuple[Signature, ...]:

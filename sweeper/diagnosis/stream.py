@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from sweeper.diagnosis.scan import Scanner
+from sweeper.diagnosis.scan import make_scanner
 from sweeper.engines.lines import ANSI
 
 LONGEST = 1 << 20
 """Bytes without a newline that are held back before they are looked at as part of one endless line."""
 WINDOW = 4096
 """Bytes kept on each side of a hit in a line longer than this."""
+_TOLERATED = 2000
+"""Hits of muted literals after which the scanner is built again without them."""
 HISTORY = 1 << 15
 """Bytes of the block before that stay readable, for looking back."""
 
@@ -28,14 +30,16 @@ class LineStream:
     `whole(block, number of its first line)` is called before the lines of a block are.
     """
 
-    def __init__(self, scanner: Scanner, literals: int, visit: Visit, whole: Whole) -> None:
+    def __init__(self, literals: Sequence[bytes], visit: Visit, whole: Whole) -> None:
         self.every = False
         """While True, every line is visited."""
-        self.counts = [0] * literals
+        self.counts = [0] * len(literals)
         """Hits per muted literal."""
-        self._muted = bytearray(literals)
-        self._any_muted = False
-        self._scanner = scanner
+        self._literals = dict(enumerate(literals))
+        self._muted: set[int] = set()
+        self._dropped: tuple[int, ...] = ()
+        self._tolerated = 0
+        self._scanner = self._all = make_scanner(self._literals)
         self._visit = visit
         self._whole = whole
         self._last = (b"", 1)
@@ -54,20 +58,19 @@ class LineStream:
 
     def mute(self, literal: int) -> None:
         """From now on only count this literal."""
-        self._muted[literal] = 1
-        self._any_muted = True
+        self._muted.add(literal)
 
     def unmute(self) -> None:
         """Visit every literal again."""
-        self._muted = bytearray(len(self._muted))
-        self._any_muted = False
+        self._muted = set()
+        self._dropped, self._tolerated, self._scanner = (), 0, self._all
 
     def last_lines(self) -> Iterator[tuple[int, bytes, list[int]]]:
         """Lines with muted literals in the last block, as they would have been visited."""
         block, number = self._last
         position = 0
-        for literal, end in self._scanner.scan(block):
-            if end <= position or not self._muted[literal]:
+        for literal, end in self._all.scan(block)[0]:
+            if end <= position or literal not in self._muted:
                 continue
             start = block.rfind(b"\n", position, end) + 1 or position
             stop = block.find(b"\n", end)
@@ -124,12 +127,18 @@ class LineStream:
     def _take(self, block: bytes) -> None:
         if b"\x00" in block:
             block = block.replace(b"\x00", b"")
-        if self._scanner.coloured(block):
+        hits, coloured = self._scanner.scan(block)
+        if coloured:
             block = ANSI.sub("", block.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+            hits, _ = self._scanner.scan(block)
         self._block, self._start = block, 0
         self._last = (block, self._number)
         self._whole(block, self._number)
-        self._walk(block, self._scanner.scan(block))
+        for literal in self._dropped:
+            self.counts[literal] += block.count(self._literals[literal])
+        self._walk(block, hits)
+        if self._tolerated > _TOLERATED:
+            self._drop()
         self._history = block[-HISTORY:].rstrip(b"\n")
         self._block = b""
 
@@ -137,10 +146,10 @@ class LineStream:
         position, index, size, total = 0, 0, len(block), len(hits)
         muted, counts = self._muted, self.counts
         while position < size:
-            if self._any_muted:
-                while index < total and muted[hits[index][0]]:
-                    counts[hits[index][0]] += 1
-                    index += 1
+            while muted and index < total and hits[index][0] in muted:
+                counts[hits[index][0]] += 1
+                self._tolerated += 1
+                index += 1
             if not self.every:
                 if index >= total:
                     break
@@ -164,6 +173,11 @@ class LineStream:
             position = end + 1
         if position < size:
             self._number += block.count(b"\n", position)
+
+    def _drop(self) -> None:
+        """Literals that only get counted cost a call each; without them the scanner flies over their lines."""
+        self._dropped, self._tolerated = tuple(self._muted), 0
+        self._scanner = make_scanner({n: text for n, text in self._literals.items() if n not in self._muted})
 
     def _windows(self, block: bytes, start: int, end: int, hits: list[tuple[int, int]]) -> None:
         """Visits the neighbourhoods of the hits in a very long line."""
