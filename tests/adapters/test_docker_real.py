@@ -18,6 +18,7 @@ import pytest
 
 from sweeper.core.errors import LaunchFailed
 from sweeper.core.values import LaunchPlan, Mount
+from sweeper.launchers.cleanup import remove_left
 from sweeper.launchers.docker import DockerHandle, DockerLauncher
 from sweeper.launchers.docker_client import connect
 from sweeper.launchers.labels import LABEL_RUN
@@ -59,6 +60,14 @@ def _nothing_left(engine: Any) -> Iterator[None]:
     assert left == []
 
 
+def answers(url: str) -> bool:
+    """Docker's proxy accepts connections before the server listens, and resets them."""
+    try:
+        return bool(urllib.request.urlopen(url, timeout=2).status == 200)
+    except OSError:
+        return False
+
+
 def plan(program: str, **more: Any) -> LaunchPlan:
     return LaunchPlan(
         argv=("-u", "-c", program, "{port}", "{host}"),
@@ -85,7 +94,7 @@ def test_the_server_answers_on_loopback_only_and_nothing_is_left_after_the_block
     log = tmp_path / "server.log"
     with start(plan(SERVE), log) as server:
         until(lambda: "serving" in log.read_text())
-        until(lambda: urllib.request.urlopen(server.record.base_url, timeout=2).status == 200)
+        until(lambda: answers(server.record.base_url))
         published = engine.containers.get(server.record.container_id).attrs["NetworkSettings"]["Ports"]["8000/tcp"]
         assert {entry["HostIp"] for entry in published} == {"127.0.0.1"}
         assert server.poll() is None
@@ -199,7 +208,13 @@ def test_a_container_removed_behind_our_back_is_an_exit(engine: Any, tmp_path: P
     assert ended.code is None or ended.code == 137
 
 
-def test_a_container_left_by_a_killed_controller_is_found_by_its_labels(engine: Any, tmp_path: Path) -> None:
+def test_a_container_of_a_living_controller_is_left_alone(engine: Any, tmp_path: Path) -> None:
+    with start(plan("import time; time.sleep(99)"), tmp_path / "s.log") as server:
+        assert [item.live for item in remove_left(RUN).kept] == [True]
+        assert server.poll() is None
+
+
+def test_a_container_left_by_a_killed_controller_is_removed_by_its_labels(engine: Any, tmp_path: Path) -> None:
     program = (
         "import os; from pathlib import Path; from sweeper.core.values import LaunchPlan\n"
         "from sweeper.launchers.docker import DockerLauncher\n"
@@ -210,7 +225,10 @@ def test_a_container_left_by_a_killed_controller_is_found_by_its_labels(engine: 
         "os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=False)
-    left = ours(engine)
-    assert [container.status for container in left] == ["running"]
-    for container in left:
-        container.remove(force=True)
+    assert [container.status for container in ours(engine)] == ["running"]
+    would = remove_left(RUN, dry_run=True)
+    assert [(item.kind, item.trial, item.live) for item in would.removed] == [("container", "t", False)]
+    assert would.removed[0].ports
+    assert remove_left(RUN).failed == ()
+    assert ours(engine) == []
+    assert remove_left(RUN).removed == ()
