@@ -141,7 +141,7 @@ def next_launches_of_tables(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """Change of the reference cell in the sweep. `change`: end against start of the fitted line, 0.03: faster by 3 %."""
+    """Change of the reference cell in the sweep. `change`: end against start of the fitted line, 0.03 is 3 % faster."""
 
     launches: int
     change: float
