@@ -27,7 +27,7 @@ from sweeper.report import html as html_report
 from sweeper.report import text as text_report
 from sweeper.report.progress import Console
 from sweeper.runner import Sweep, go, judge_trial, restore
-from sweeper.schedule import scheduler
+from sweeper.schedule import reference_of, scheduler
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog, Lock
 from sweeper.store.record import RunRecord, read
@@ -125,7 +125,8 @@ def _announce(sweep: Sweep, options: RunOptions) -> None:
         {"id": item.cell_id, "label": item.cell.label(), "reasons": list(item.reasons), "cell": codec.dump(item.cell)}
         for item in sweep.expansion.excluded
     ]
-    event("planned", {"cells": cells, "excluded": excluded})
+    reference = reference_of(sweep.matrix, sweep.expansion)
+    event("planned", {"cells": cells, "excluded": excluded, "reference": reference})
     sweep.progress.note(
         f"{sweep.run.path}: {len(cells)} cells to run, {len(excluded)} excluded"
         + (f" (sweeper plan {options.matrix} says why)" if excluded else "")
@@ -161,6 +162,7 @@ def _created(options: RunOptions, matrix: Matrix, text: bytes) -> RunDir:
         "matrix_path": str(options.matrix),
         "matrix_sha256": hashlib.sha256(text).hexdigest(),
         "host": tools.host_facts(),
+        "hardware": codec.dump(matrix.hardware),
         "launcher": options.launcher,
         "only": options.only,
     }
@@ -236,7 +238,7 @@ def write_text(path: Path, text: str) -> None:
 
 def rejudge(record: RunRecord, signatures: tuple[Path, ...], *, keep: bool) -> list[Mapping[str, Any]]:
     """Judge every finished trial again: logs with today's signatures, observations with today's rules."""
-    changes = []
+    changes: list[Mapping[str, Any]] = []
     log = EventLog(record.run.events) if keep else None
     clock = SystemClock()
     for trial in record.trials.values():

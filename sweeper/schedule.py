@@ -1,15 +1,57 @@
-"""Which cells are launched next: screening rounds, then confirmation of the leaders, as `core.racing` plans it."""
+"""Which cells are launched next: one screening launch of all, then repeats for those that may still be the best.
+
+`core.racing` decides; this module hands it what the verdicts so far say, table by table (workload and concurrency).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from sweeper.core.matching import matches
+from sweeper.core.racing import Race, next_launches_of_tables
 from sweeper.core.values import Expansion, Matrix
-from sweeper.core.verdicts import Verdict
-from sweeper.runner import plain_rounds
+from sweeper.core.verdicts import Outcome, Verdict
+
+Tables = dict[tuple[str, int, int | None], dict[str, list[float]]]
 
 
 def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Sequence[Verdict]]], Sequence[str]]:
-    """Verdicts so far -> the next batch of cell ids."""
+    """Verdicts so far by cell id -> the next batch of cell ids; empty when the sweep is done."""
     order = [planned.cell_id for planned in expansion.cells]
-    return plain_rounds(order, matrix.policy.launches)
+    policy = matrix.policy
+    race = Race(launches=policy.launches, confirm_top=policy.confirm_top, reference=reference_of(matrix, expansion))
+
+    def following(done: Mapping[str, Sequence[Verdict]]) -> Sequence[str]:
+        tried = {cell_id: [v for v in done.get(cell_id, ()) if v.outcome is not Outcome.ABORTED] for cell_id in order}
+        unseen = [cell_id for cell_id in order if not tried[cell_id]]
+        if unseen or (policy.launches < 2 and not policy.confirm_top):
+            return unseen
+        passed = [c for c in order if all(v.outcome is Outcome.PASS for v in tried[c])]
+        failed = [c for c in order if c not in passed]
+        tables = tables_of({cell_id: tried[cell_id] for cell_id in passed})
+        return next_launches_of_tables(list(tables.values()), order=passed, race=race, failed=failed) if tables else ()
+
+    return following
+
+
+def reference_of(matrix: Matrix, expansion: Expansion) -> str | None:
+    """The cell that the policy names as the reference; None where it names none that runs."""
+    terms = matrix.policy.reference
+    if not terms:
+        return None
+    return next((item.cell_id for item in expansion.cells if matches(item.cell, terms)), None)
+
+
+def tables_of(verdicts: Mapping[str, Sequence[Verdict]]) -> Tables:
+    """Rates per launch: (preset, concurrency, OSL) -> cell id -> one rate per launch that passed, in order."""
+    tables: Tables = {}
+    for cell_id, trials in verdicts.items():
+        for verdict in trials:
+            if verdict.outcome is not Outcome.PASS:
+                continue
+            for point in verdict.points:
+                rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
+                if rate is not None:
+                    key = (point.preset, point.concurrency, point.osl)
+                    tables.setdefault(key, {}).setdefault(cell_id, []).append(rate)
+    return tables

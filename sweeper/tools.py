@@ -152,15 +152,35 @@ def compare_requested(cell: Cell, verdict: Verdict) -> tuple[Finding, ...]:
     """Requested against effective; nothing where the log proves nothing."""
     if verdict.effective is None:
         return ()
-    from sweeper.engines import facts
+    from sweeper.engines.compare import compare_requested as compare
 
-    compare = getattr(facts, "compare_requested", None)
-    return compare(cell, verdict.effective) if compare else ()
+    return compare(cell, verdict.effective)
 
 
-def enricher(record: RunRecord) -> Any:
+def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]] | None:
     """Findings that need the model's geometry and the machine: share of the speed of light."""
-    return None
+    from sweeper.boards import board, board_of
+    from sweeper.core.roofline import context_of, held_against, speed_of_light
+
+    known = record.facts.get("hardware") or {}
+    gpus = (record.facts.get("host") or {}).get("gpus") or []
+    limits = board_of(Hardware(**known)) or (board(str(gpus[0].get("name"))) if gpus else None)
+    if limits is None:
+        return None
+
+    def enrich(cell: Cell, point: DecodePoint) -> tuple[str, ...]:
+        geometry = geometry_of(cell.model)
+        if geometry is None or point.decode_tok_s is None:
+            return ()
+        length = point.acceptance.length if point.acceptance else None
+        limit = speed_of_light(
+            cell, geometry, limits, context=context_of(point), concurrency=point.concurrency, acceptance=length
+        )
+        _, findings = held_against(point.decode_tok_s, limit)
+        line = f"speed of light at concurrency {point.concurrency}: {limit.line(point.decode_tok_s)}"
+        return (line, *(finding.text for finding in findings))
+
+    return enrich
 
 
 def rediagnose(record: RunRecord, trial: TrialRecord, cell: Cell, dirs: Iterable[Path]) -> list[Observation]:
@@ -173,10 +193,5 @@ def rediagnose(record: RunRecord, trial: TrialRecord, cell: Cell, dirs: Iterable
     if diagnosed.cause:
         diagnosed = replace(diagnosed, cause=replace(diagnosed.cause, log=f"trials/{trial.trial}/server.log"))
     kept = [o for o in trial.observed if not isinstance(o, seen.Diagnosed | seen.EffectiveSeen)]
-    more: list[Observation] = [diagnosed] + ([seen.EffectiveSeen(effective=effective)] if effective else [])
-    return [*kept, *more]
-
-
-def share_of_limit(point: DecodePoint, limit_tok_s: float | None) -> float | None:
-    """Measured over the speed of light; None where either is unknown."""
-    return point.decode_tok_s / limit_tok_s if point.decode_tok_s is not None and limit_tok_s else None
+    more = [seen.EffectiveSeen(effective=effective)] if effective else []
+    return [*kept, diagnosed, *more]

@@ -8,8 +8,9 @@ from typing import Any
 from sweeper.core import codec
 from sweeper.core.errors import UsageError
 from sweeper.core.observations import OutputSample
+from sweeper.core.racing import drift
 from sweeper.core.values import Cell
-from sweeper.core.verdicts import Verdict
+from sweeper.core.verdicts import Outcome, Verdict
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.store.record import RunRecord, TrialRecord
@@ -24,6 +25,9 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
     notes = list(record.notes)
     if record.torn:
         notes.append(f"{record.torn} torn line(s) in events.jsonl were left out.")
+    moved = drift(_reference_rates(record, verdicts))
+    if moved:
+        notes.append(moved.text)
     more = {"enrich": enrich} if enrich else {}
     return build(
         run_id=record.run.run_id,
@@ -35,6 +39,13 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
         notes=notes,
         **more,
     )
+
+
+def _reference_rates(record: RunRecord, verdicts: Mapping[str, Sequence[Verdict]]) -> list[float]:
+    """The reference cell's first figure per launch, in the order of the launches."""
+    passed = [v for v in verdicts.get(record.reference or "", ()) if v.outcome is Outcome.PASS and v.points]
+    rates = [v.points[0].decode_tok_s or v.points[0].serving_tok_s for v in passed]
+    return [rate for rate in rates if rate is not None]
 
 
 def status(record: RunRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.core.points import DecodePoint
+from sweeper.core.racing import confirmed
 from sweeper.core.rank import rank
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Outcome, RankedRow, Verdict
@@ -178,7 +179,7 @@ def _tables(
         metric = "decode" if any(p.decode_tok_s is not None for each in points.values() for p in each) else "serving"
         samples = {cell_id: [v for p in each if (v := rate(p, metric)) is not None] for cell_id, each in points.items()}
         labels = {cell_id: cells[cell_id].label() for cell_id in points}
-        rows = rank(samples, labels=labels, workload=preset, concurrency=concurrency)
+        rows = rank(confirmed(samples), labels=labels, workload=preset, concurrency=concurrency)
         lines = tuple(
             Line(
                 row=row,

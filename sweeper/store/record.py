@@ -40,6 +40,7 @@ class RunRecord:
     excluded: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    reference: str | None = None
     finished: bool = False
     torn: int = 0
 
@@ -68,6 +69,7 @@ def _apply(record: RunRecord, kind: str, trial: str | None, data: dict[str, Any]
             record.cells[item["id"]] = codec.load(Cell, item["cell"])
             record.warnings[item["id"]] = list(item.get("warnings", ()))
         record.excluded = list(data["excluded"])
+        record.reference = data.get("reference") or record.reference
     elif kind == "note":
         record.notes.append(str(data["text"]))
     elif kind == "run_finished":
