@@ -29,7 +29,7 @@ def address() -> str:
         return DEFAULT
 
 
-def connect(*, timeout_s: float | None = 60.0) -> Any:
+def connect(*, timeout_s: float | None = 120.0) -> Any:
     """A client whose engine has answered; None waits for ever (to follow a log).
 
     Raises LaunchFailed(docker-not-running).

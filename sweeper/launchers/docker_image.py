@@ -15,6 +15,8 @@ from sweeper.launchers.docker_client import FAILURES, explain
 from sweeper.launchers.docker_errors import refused
 
 _SAY_EVERY_S = 0.5
+_SILENCE_S = 900.0
+"""How long a pull may say nothing: some engines verify and unpack layers of 10 GB without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ def pull(client: Any, name: str, say: Callable[[str], None]) -> None:
     """Pull, telling how far it is about twice a second. Raises LaunchFailed with the registry's words."""
     repository, tag = parse_repository_tag(name)
     say(f"pulling {name}")
+    client.api.timeout = _SILENCE_S
     try:
         _follow(client.api.pull(repository, tag=tag or "latest", stream=True, decode=True), name, say)
     except FAILURES as err:
