@@ -48,6 +48,7 @@ def build(
         meter=_meter,
         prompts=lambda cell: prompts_for(cell.model),
         wait_gpus_free=_wait_gpus_free,
+        precheck=precheck,
     )
 
 
@@ -128,9 +129,20 @@ def hardware(matrix: Matrix) -> Hardware:
 
 def geometry_of(model: str) -> Geometry | None:
     """A model's geometry: from its folder, else from the catalogue; None where neither knows it."""
-    from sweeper.catalogue import geometry
+    from sweeper.config_models import model_geometry
 
-    return geometry(model)
+    return model_geometry(model)
+
+
+def precheck(cell: Cell) -> seen.LaunchProblem | None:
+    """What is wrong with the cell's checkpoint on this disk, seen before anything is started; None: nothing."""
+    from sweeper.config_models import model_problem
+
+    problem = None if cell.url else model_problem(cell.model)
+    if problem is None:
+        return None
+    cause = "model-not-found" if "does not exist" in problem else "checkpoint-corrupt"
+    return seen.LaunchProblem(cause_id=cause, message=problem, hint="Check `model:` in the matrix, or fetch it again.")
 
 
 def host_facts() -> dict[str, Any]:

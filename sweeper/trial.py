@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 from sweeper.core import observations as seen
 from sweeper.core.effective import EffectiveConfig
-from sweeper.core.errors import LaunchFailed, SweeperError
+from sweeper.core.errors import LaunchFailed
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
 from sweeper.core.sanity import summarise
 from sweeper.core.values import Cell, LaunchPlan, Matrix, Unsupported, Workload
-from sweeper.core.verdicts import Cause, Phase
+from sweeper.core.verdicts import Phase
 from sweeper.probes.openai import Client
 from sweeper.probes.ready import first_answers, wait_healthy
 from sweeper.probes.text import Prompt, ask
@@ -66,6 +66,8 @@ class Tools:
     measure: Measure
     meter: Callable[[tuple[str, ...]], Any]
     prompts: Callable[[Cell], tuple[Prompt, ...]]
+    precheck: Callable[[Cell], seen.LaunchProblem | None]
+    """What is wrong with the cell before anything is started."""
     wait_gpus_free: Callable[[tuple[str, ...], float], tuple[str, ...]]
     """GPUs, deadline -> who still holds memory."""
 
@@ -103,6 +105,10 @@ def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
         sink.observe(seen.NotPlanned(reason=plan.reason))
         return
     sink.phase(Phase.LAUNCH)
+    wrong = tools.precheck(request.cell)
+    if wrong:
+        sink.observe(wrong)
+        return
     try:
         launcher = tools.launcher(request.cell)
         handle = launcher.start(
@@ -209,8 +215,3 @@ def _points(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle
             sink.requests(f"{workload.name}-c{concurrency}", result.requests)
             for point in result.points:
                 yield seen.PointMeasured(workload=workload.name, point=point)
-
-
-def died_of_us(error: SweeperError) -> Cause:
-    """A trial that our own side could not carry out, e.g. a full disk."""
-    return Cause(id="harness", means=error.message, try_=error.hint or "")

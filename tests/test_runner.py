@@ -218,3 +218,14 @@ def test_resuming_closes_the_open_trial_and_repeats_nothing_that_finished(tmp_pa
     assert outcomes == {f"{first}-1": Outcome.PASS, f"{second}-1": Outcome.ABORTED, f"{second}-2": Outcome.PASS}
     assert record.torn == 1
     assert record.finished
+
+
+def test_a_missing_model_folder_is_a_verdict_and_starts_nothing(tmp_path: Path) -> None:
+    cell = Cell(engine="vllm", model=str(tmp_path / "nowhere"), python=sys.executable)
+    record = swept(tmp_path, [cell, server("lives")])
+    first, second = (trial.verdict for trial in record.trials.values())
+    assert first is not None
+    assert first.cause is not None
+    assert (first.outcome, first.phase, first.cause.id) == (Outcome.FAIL, Phase.LAUNCH, "model-not-found")
+    assert second is not None
+    assert second.outcome is Outcome.PASS
