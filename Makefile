@@ -43,6 +43,7 @@ unit: lint
 
 integration: $(VENV)/.ready $(ENGINE)/.ready $(MODEL)/config.json
 	bash .ci/docker-engine.sh
+	bash dockerfiles/vllm-cpu/build.sh
 	$(BIN)/pytest -m 'engine or docker or slow' --timeout 1500
 
 test: unit integration
