@@ -7,7 +7,7 @@ from itertools import pairwise
 from itertools import product as every
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.bounds import launch_bound_s, time_bound
@@ -42,6 +42,7 @@ def matrix(*cells: Cell, hardware: Hardware | None = None, excluded: tuple[tuple
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(), min_size=1, max_size=4, unique=True), max_size=4))
 def test_the_product_has_every_combination_once_and_the_first_axis_is_slowest(axes: list[list[int]]) -> None:
     points = [[{f"axis{number}": value} for value in values] for number, values in enumerate(axes)]
@@ -74,6 +75,7 @@ def test_cells_of_one_image_and_model_stay_together() -> None:
 MANY = [replace(BASE, image=f"i{i}", max_model_len=n) for i in range(3) for n in range(1, 6)]
 
 
+@settings(deadline=None)
 @given(st.integers(), st.permutations(MANY))
 def test_a_seed_decides_the_order_whatever_order_was_written_and_keeps_images_together(
     seed: int, cells: list[Cell]
@@ -88,6 +90,7 @@ def test_seeds_differ() -> None:
     assert len({run_order(MANY, seed) for seed in range(5)}) > 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(MANY), unique=True, min_size=1))
 def test_no_two_cells_have_one_label(cells: list[Cell]) -> None:
     labels = [cell.label() for cell in distinct_labels(cells)]

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.identity import IDENTITY, RUN_TIME, canonical, cell_id
@@ -71,6 +71,7 @@ def test_a_run_time_field_does_not(name: str, value: str) -> None:
     assert cell_id(replace(BASE, **{name: value})) == cell_id(BASE)
 
 
+@settings(deadline=None)
 @given(st.permutations([("A", "1"), ("B", "2"), ("C", "3")]))
 def test_the_order_of_variables_does_not_count(env: list[tuple[str, str]]) -> None:
     assert cell_id(replace(BASE, env=tuple(env))) == cell_id(replace(BASE, env=tuple(sorted(env))))
@@ -80,6 +81,7 @@ def test_the_order_of_arguments_counts() -> None:
     assert cell_id(replace(BASE, extra_args=("--a", "--b"))) != cell_id(replace(BASE, extra_args=("--b", "--a")))
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_the_hashed_text_is_json_and_tells_models_apart(one: str, other: str) -> None:
     a, b = replace(BASE, model=one), replace(BASE, model=other)
