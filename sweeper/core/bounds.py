@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweeper.core.racing import Race
 from sweeper.core.values import Cell, Policy, Workload
 
 
@@ -37,12 +38,16 @@ def launch_bound_s(policy: Policy, workloads: Sequence[Workload], *, on_gpu: boo
 
 
 def time_bound(cells: Sequence[Cell], workloads: Sequence[Workload], policy: Policy, *, on_gpu: bool) -> TimeBound:
-    """Cells that run, with their repeats. Leaders and the reference are confirmed with as many launches again."""
-    confirmed = min(policy.confirm_top, len(cells))
-    if confirmed and policy.reference:
-        confirmed = min(confirmed + 1, len(cells))
-    launches = (len(cells) + confirmed) * policy.launches
+    """`cells`: those that run. Repeats as far as the race for the best may take them (`core.racing`)."""
+    launches = _launches(len(cells), policy)
     one = launch_bound_s(policy, workloads, on_gpu=on_gpu)
     images = {cell.image for cell in cells if cell.image and (cell.python is None or cell.launcher == "docker")}
     pull = policy.deadlines.pull_s * len(images)
     return TimeBound(total_s=one * launches + pull, launch_s=one, launches=launches, pull_s=pull)
+
+
+def _launches(cells: int, policy: Policy) -> int:
+    if policy.launches < 2 and not policy.confirm_top:
+        return cells
+    reference = "given" if policy.reference else None
+    return Race(launches=policy.launches, confirm_top=policy.confirm_top, reference=reference).limit(cells)

@@ -15,6 +15,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.expand import cell_of, distinct_labels, expand, merged, overlay, product, run_order, select
 from sweeper.core.identity import cell_id
 from sweeper.core.matching import matches, parse
+from sweeper.core.racing import Race
 from sweeper.core.values import (
     Cell,
     Deadlines,
@@ -195,5 +196,6 @@ def test_the_time_bound_adds_every_deadline_of_every_launch() -> None:
     policy = Policy(deadlines=limits, launches=2, confirm_top=1, reference=(("tp", "1"),))
     cells = [replace(BASE, image="a"), replace(BASE, image="b"), replace(BASE, image="b", moe_backend="triton")]
     bound = time_bound(cells, work, policy, on_gpu=True)
-    assert bound.launches == (3 + 2) * 2
+    assert bound.launches == Race(launches=2, confirm_top=1, reference="x").limit(3)
+    assert time_bound(cells, work, Policy(deadlines=limits), on_gpu=True).launches == 3
     assert bound.total_s == bound.launches * bound.launch_s + 200
