@@ -169,30 +169,11 @@ def compare_requested(cell: Cell, verdict: Verdict) -> tuple[Finding, ...]:
     return compare(cell, verdict.effective)
 
 
-def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]] | None:
-    """Findings that need the model's geometry and the machine: share of the speed of light."""
-    from sweeper.boards import board, board_of
-    from sweeper.core.roofline import context_of, held_against, speed_of_light
+def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]]:
+    """Sentences that need more than one record: share of the speed of light, idle GPUs, what speculation did."""
+    from sweeper.insights import enricher as make
 
-    known = record.facts.get("hardware") or {}
-    gpus = (record.facts.get("host") or {}).get("gpus") or []
-    limits = board_of(Hardware(**known)) or (board(str(gpus[0].get("name"))) if gpus else None)
-    if limits is None:
-        return None
-
-    def enrich(cell: Cell, point: DecodePoint) -> tuple[str, ...]:
-        geometry = geometry_of(cell.model)
-        if geometry is None or point.decode_tok_s is None:
-            return ()
-        length = point.acceptance.length if point.acceptance else None
-        limit = speed_of_light(
-            cell, geometry, limits, context=context_of(point), concurrency=point.concurrency, acceptance=length
-        )
-        _, findings = held_against(point.decode_tok_s, limit)
-        line = f"speed of light at concurrency {point.concurrency}: {limit.line(point.decode_tok_s)}"
-        return (line, *(finding.text for finding in findings))
-
-    return enrich
+    return make(record)
 
 
 def rediagnose(record: RunRecord, trial: TrialRecord, cell: Cell, dirs: Iterable[Path]) -> list[Observation]:

@@ -1,0 +1,99 @@
+"""What a report says beside a point: limits, idle GPUs, speculation; over a record as `report` reads it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.identity import cell_id
+from sweeper.core.points import Acceptance, DecodePoint, Energy, Quantiles
+from sweeper.core.values import Cell, Parallelism, Speculative
+from sweeper.core.verdicts import Outcome, Phase, Verdict
+from sweeper.insights import enricher
+from sweeper.store.record import RunRecord, TrialRecord
+from sweeper.store.rundir import RunDir
+
+NONE = Quantiles(mean=None, p50=None, p99=None)
+PLAIN = Cell(
+    engine="vllm",
+    model="nvidia/Qwen3.5-397B-A17B-NVFP4",
+    quantization="nvfp4",
+    moe_backend="marlin",
+    parallelism=Parallelism(tp=4),
+)
+DRAFTED = replace(PLAIN, speculative=Speculative(method="mtp", tokens=2))
+
+
+def point(rate: float | None, *, share: float | None = None, length: float | None = None) -> DecodePoint:
+    energy = Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=share)
+    return DecodePoint(
+        preset="sustained-decode",
+        concurrency=1,
+        isl=128,
+        osl=512,
+        decode_tok_s=rate,
+        decode_tok_s_per_stream=rate,
+        serving_tok_s=None,
+        prefill_tok_s=None,
+        ttft_ms=NONE,
+        itl_ms=NONE,
+        chunk_gap_ms=NONE,
+        tokens=None,
+        tokens_source="usage",
+        window_s=None,
+        acceptance=Acceptance(rate=(length - 1) / 2, length=length) if length else None,
+        server_tok_s=None,
+        client_cpu_s=None,
+        client_bound=False,
+        energy=energy,
+    )
+
+
+def record(points: dict[Cell, DecodePoint], *, gpu: str | None = "NVIDIA RTX PRO 6000 Blackwell") -> RunRecord:
+    made = RunRecord(run=RunDir(Path("r")), facts={"host": {"gpus": [{"name": gpu}] if gpu else []}})
+    for cell, one in points.items():
+        name = cell_id(cell)
+        verdict = Verdict(cell_id=name, trial=name, outcome=Outcome.PASS, phase=Phase.STOP, points=(one,))
+        made.cells[name] = cell
+        made.trials[name] = TrialRecord(trial=name, cell_id=name, attempt=1, verdict=verdict)
+    return made
+
+
+def test_a_cell_shows_its_share_of_the_limit() -> None:
+    (line,) = enricher(record({PLAIN: point(75.0)}))(PLAIN, point(75.0))
+    assert line.startswith("speed of light at concurrency 1: 4")
+    assert "largest term dense weights" in line
+
+
+def test_an_impossible_figure_is_a_finding() -> None:
+    told = enricher(record({PLAIN: point(500.0)}))(PLAIN, point(500.0))
+    assert "above the unconditional bound of 408 tok/s" in told[1]
+
+
+def test_an_unknown_machine_or_rate_has_no_limit() -> None:
+    assert enricher(record({PLAIN: point(75.0)}, gpu=None))(PLAIN, point(75.0)) == ()
+    assert enricher(record({PLAIN: point(None)}))(PLAIN, point(None)) == ()
+
+
+def test_a_declared_machine_is_used_without_a_gpu() -> None:
+    made = record({PLAIN: point(75.0)}, gpu=None)
+    made.facts = {"hardware": {"gpu": "RTX PRO 6000"}}
+    assert len(enricher(made)(PLAIN, point(75.0))) == 1
+
+
+def test_speculation_is_explained_against_the_paired_cell() -> None:
+    drafted = point(39.5, length=2.4)
+    told = enricher(record({PLAIN: point(50.5), DRAFTED: drafted}))(DRAFTED, drafted)
+    assert told[-1].startswith("mtp2 at concurrency 1: hurts (0.78x): 2.40 tokens a step against a break-even of 3.07")
+    assert "its bytes explain 1.4" in told[-1]
+
+
+@pytest.mark.parametrize(("reference", "raised"), [(None, True), ("self", False)])
+def test_idle_gpus_are_seen_against_the_reference(reference: str | None, raised: bool) -> None:
+    slow = replace(PLAIN, moe_backend="triton")
+    made = record({PLAIN: point(100.0, share=0.4), slow: point(15.0, share=0.12)}, gpu=None)
+    made.reference = cell_id(slow) if reference else None
+    told = enricher(made)(slow, point(15.0, share=0.12))
+    assert told == (("underutilised: 12% of the power limit at 0.15x the reference speed",) if raised else ())
