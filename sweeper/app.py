@@ -104,6 +104,9 @@ def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansio
             restore(sweep, read(run))
         with interruptible():
             go(sweep)
+        saved = tools.preflight_note(sweep.tools.preflight, read(run))
+        if saved:
+            log.append("note", {"text": saved}, utc=clock.utc(), mono_s=clock.mono_s())
         return False
     except KeyboardInterrupt:
         console.note(f"interrupted; servers are stopped. Continue: sweeper run {options.matrix} --resume {run.run_id}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.clock import SystemClock
 from sweeper.core import observations as seen
 from sweeper.core.effective import EffectiveConfig
+from sweeper.core.errors import SweeperError
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Launcher
@@ -18,6 +19,7 @@ from sweeper.core.verdicts import Cause, Finding, Verdict
 from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.signature import Signature, load_signatures
 from sweeper.engines import registry
+from sweeper.preflight import Preflight
 from sweeper.probes.text import prompts_for
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.trial import Measured, Tools
@@ -49,6 +51,7 @@ def build(
         prompts=lambda cell: prompts_for(cell.model),
         wait_gpus_free=_wait_gpus_free,
         precheck=precheck,
+        preflight=make_preflight(matrix, say) if matrix.policy.preflight else None,
     )
 
 
@@ -67,6 +70,65 @@ class _Launchers:
         if kind not in self._made:
             self._made[kind] = launchers.make(kind, say=self._say)
         return self._made[kind]
+
+
+def make_preflight(matrix: Matrix, say: Callable[[str], None]) -> Preflight:
+    """The canary that the policy names, or one built like each model where torch is at hand."""
+    built: dict[tuple[str, str], Path | str] = {}
+
+    def canary_of(cell: Cell) -> Path | str:
+        if matrix.policy.canary:
+            folder = Path(matrix.policy.canary)
+            return folder if (folder / "config.json").is_file() else f"no canary at {folder}"
+        key = (cell.model, cell.quantization or "bf16")
+        if key not in built:
+            built[key] = _build_canary(*key, say)
+        return built[key]
+
+    return Preflight(canary_of=canary_of, check=_check_canary)
+
+
+def _build_canary(model: str, quantization: str, say: Callable[[str], None]) -> Path | str:
+    from sweeper.canary.make import Order, make
+
+    slug = "".join(char if char.isalnum() or char in ".-" else "-" for char in f"{model.strip('/')}-{quantization}")
+    out = Path(".sweeper/canaries") / slug.lstrip(".-")
+    if (out / "config.json").is_file():
+        return out
+    say(f"building a canary like {model} ({quantization}) in {out}")
+    try:
+        make(Order(like=model, quant=quantization, out=out))
+    except SweeperError as problem:
+        return f"no canary could be built: {problem.message}"
+    return out
+
+
+def _check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
+    from sweeper.canary.golden import find
+    from sweeper.checking import CheckOptions, as_json, check_server
+
+    golden = find(canary)
+    if golden is None:
+        return seen.CanaryChecked(verdict="unchecked", figures={"why": f"{canary} has no golden vectors"})
+    found = check_server(base_url, model, golden, CheckOptions(batches=(1, 4), generations=16))
+    figures = as_json(found)
+    kept = {"nll_shift": (figures["nll"] or {}).get("shift"), "kl_topk": figures["kl_topk"]}
+    return seen.CanaryChecked(verdict=found.verdict, figures={**kept, "reasons": list(found.reasons)})
+
+
+def preflight_note(preflight: Preflight | None, record: RunRecord) -> str | None:
+    """What the canary saved, in one sentence; None without a preflight."""
+    if preflight is None:
+        return None
+    waits = [o.after_s for trial in record.trials.values() for o in trial.observed if isinstance(o, seen.ReadySeen)]
+    text = (
+        f"preflight: {len(preflight.results)} canary launches took {preflight.seconds:.0f} s; "
+        f"{preflight.saved} trials failed there and never loaded the weights"
+    )
+    if not waits or not preflight.saved:
+        return text
+    median = sorted(waits)[len(waits) // 2]
+    return f"{text}; a start over the real weights took {median:.0f} s here, {preflight.saved * median:.0f} s for those"
 
 
 def _dialect(cell: Cell) -> str | None:

@@ -22,6 +22,7 @@ from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
 from sweeper.core.sanity import summarise
 from sweeper.core.values import Cell, LaunchPlan, Matrix, Unsupported, Workload
 from sweeper.core.verdicts import Phase
+from sweeper.preflight import Preflight
 from sweeper.probes.openai import Client
 from sweeper.probes.ready import first_answers, wait_healthy
 from sweeper.probes.text import Prompt, ask
@@ -66,6 +67,8 @@ class Tools:
     measure: Measure
     meter: Callable[[tuple[str, ...]], Any]
     prompts: Callable[[Cell], tuple[Prompt, ...]]
+    preflight: Preflight | None = None
+    """None: the policy wants no canary."""
     precheck: Callable[[Cell], seen.LaunchProblem | None]
     """What is wrong with the cell before anything is started."""
     wait_gpus_free: Callable[[tuple[str, ...], float], tuple[str, ...]]
@@ -105,10 +108,11 @@ def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
         sink.observe(seen.NotPlanned(reason=plan.reason))
         return
     sink.phase(Phase.LAUNCH)
-    wrong = tools.precheck(request.cell)
+    wrong = tools.precheck(request.cell) or _preflight(request, tools, sink)
     if wrong:
         sink.observe(wrong)
         return
+    sink.phase(Phase.LAUNCH)
     try:
         launcher = tools.launcher(request.cell)
         handle = launcher.start(
@@ -123,6 +127,17 @@ def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
     holders = tools.wait_gpus_free(request.gpus, request.matrix.policy.deadlines.gpu_free_s) if request.gpus else ()
     if holders:
         sink.observe(seen.GpuHeld(holders=holders))
+
+
+def _preflight(request: Request, tools: Tools, sink: Sink) -> seen.CanaryChecked | None:
+    """The canary's result where it ends the trial; a good or missing one is only recorded."""
+    if tools.preflight is None:
+        return None
+    found = tools.preflight.run(request, tools, sink)
+    if found.verdict in ("failed", "garbage", "degraded"):
+        return found
+    sink.observe(found)
+    return None
 
 
 def _attended(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle) -> None:
