@@ -31,6 +31,10 @@ class WindowMeter(Protocol):
     def stop(self) -> Energy: ...
 
 
+IDLE_S = 0.5
+"""How long the idle power is read before the first request, where there is a meter that can."""
+
+
 @dataclass(slots=True, kw_only=True)
 class LoadOptions:
     """Beyond the workload. `rate` requests per second makes an open loop."""
@@ -70,6 +74,8 @@ def measure(
     base_url = _with_scheme(base_url)
     target = target_of(base_url, chat=chat, headers=options.headers, first_s=options.first_s, stall_s=options.stall_s)
     name = choose_model(base_url, model)
+    if (idle := getattr(meter, "idle_w", None)) is not None:
+        idle(IDLE_S)
     with Pool(target) as pool:
         dialect = Dialect(model=name, chat=chat, fields={}, source=None, kind=workload.prompts, seed=seed)
         dialect = negotiate(pool, dialect, isl=workload.isl, osl=workload.osl)
