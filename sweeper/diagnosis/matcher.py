@@ -22,6 +22,8 @@ from sweeper.engines.facts import FactReader
 _EARLY = (Phase.PLAN, Phase.LAUNCH)
 _MATCHES = 300
 """Lines after which one signature is only counted."""
+_TRIES = 20_000
+"""Lines after which a signature that seldom or never matched is no longer asked."""
 _FACTS = 8_000
 """Lines with facts that are read as they come; of the rest only the last ones."""
 _ORDINARY = ("DEBUG", "WARNING")
@@ -33,6 +35,7 @@ class _Entry:
 
     signature: Signature
     lines: int = 0
+    tries: int = 0
     first: tuple[int, str] | None = None
 
 
@@ -155,7 +158,7 @@ class LogMatcher:
             self._stream.unmute()
             for use in self._uses:
                 for entry in use.entries:
-                    entry.lines, entry.first = 0, None
+                    entry.lines, entry.tries, entry.first = 0, 0, None
 
     def _block(self, block: bytes, first: int) -> None:
         """Served requests are too common for a visit each: only the first and the last of a block count."""
@@ -182,13 +185,15 @@ class LogMatcher:
         for number in literals:
             use = self._uses[number]
             busy = use.life or use.head or (use.fact and self._fact_lines < _FACTS)
-            if not busy and all(entry.lines >= _MATCHES for entry in use.entries):
+            if not busy and all(entry.lines >= _MATCHES or entry.tries >= _TRIES for entry in use.entries):
                 self._stream.mute(number)
 
     # Signatures -------------------------------------------------------------------------------------------------
 
     def _try(self, entry: _Entry, line: Shown) -> None:
         signature = entry.signature
+        # What is only noted, or makes a server slow, is not worth as much reading as what kills it.
+        entry.tries += 1 if signature.severity == "fatal" else 10
         if not self._in_phase(signature, line.no):
             return
         evidence = proves(signature, line)

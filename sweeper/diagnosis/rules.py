@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sweeper.diagnosis.signature import Before, Signature
-from sweeper.engines.lines import CleanLine, clean, strip_ansi
+from sweeper.engines.lines import CleanLine, clean
 
 _LIST = re.compile(
     r"(?i)(?:(\b(?:one of|choices|supported(?: \w+){0,3}|available(?: \w+){0,2}|potential(?: \w+){0,2}"
@@ -30,6 +30,11 @@ _PROMPT = re.compile(
     r"(?i)((?:^|[\s,{(\"'])(?:prompt|generated_text|output_text|\"content\"|'content'|\"text\"|'text')['\"]?\s*[:=]\s*)"
     r"(?:\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?)"
 )
+_LIST_WORDS = (
+    "one of", "choices", "choose from", "supported", "available", "potential", "valid", "accepted", "options",
+    "registered", "candidates",
+)  # fmt: skip
+_PROMPT_WORDS = ("prompt", "text", "content")
 _FRAME = re.compile(r'^\s*File "[^"]+", line \d+(?:, in .+)?\s*$')
 _SOURCE = re.compile(
     r"^\s*(?:[│|❱>]\s*)*(?:\d+\s+[│|]?\s*)?(?:raise |raise$|assert\b|return |if .*:\s*$|elif .*:\s*$|with .*:\s*$"
@@ -62,14 +67,16 @@ class Shown:
     @property
     def clean(self) -> CleanLine:
         if self._clean is None:
-            self._clean = clean(self.raw)
+            self._clean = clean(self.raw, stripped=True)
         return self._clean
 
     @property
     def masked(self) -> str:
         """Prefixes kept, contents of lists of accepted values and of prompts removed."""
         if self._masked is None:
-            self._masked = _PROMPT.sub(r"\1''", _LIST.sub(r"\1\2[]", self.raw))
+            low = self.raw.lower()
+            text = _LIST.sub(r"\1\2[]", self.raw) if any(word in low for word in _LIST_WORDS) else self.raw
+            self._masked = _PROMPT.sub(r"\1''", text) if any(word in low for word in _PROMPT_WORDS) else text
         return self._masked
 
     @property
@@ -111,7 +118,7 @@ class Shown:
         """Lines above, nearest first; where this line names its process, only lines of that process."""
         process = self.clean.process
         for raw in self.before(count if process is None else count * 8):
-            row = clean(strip_ansi(raw.decode("utf-8", "replace")))
+            row = clean(raw.decode("utf-8", "replace"), stripped=True)
             if process is None or row.process == process:
                 yield row
                 count -= 1

@@ -93,14 +93,16 @@ _SKIP = re.compile(r"[ \t]+(?=\()")
 
 def strip_ansi(text: str) -> str:
     """Without colour and cursor codes, whole or broken (`^[[31m`, `[1;36m`)."""
-    if "\x1b" in text or "[" in text or "\x9b" in text:
-        return ANSI.sub("", text)
-    return text
+    return ANSI.sub("", text)
 
 
 def printable(text: str) -> str:
     """Safe for a terminal: no escape, control or direction-changing character; tabs become blanks."""
-    return _CONTROL.sub("", strip_ansi(text).replace("\t", "    "))
+    return _plain(strip_ansi(text))
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() else _CONTROL.sub("", text.replace("\t", "    "))
 
 
 def last_segment(text: str) -> str:
@@ -109,9 +111,9 @@ def last_segment(text: str) -> str:
     return parts[-1] if parts else ""
 
 
-def clean(text: str) -> CleanLine:
-    """Takes every known prefix off one line (without its newline). Never raises."""
-    text = printable(text)
+def clean(text: str, *, stripped: bool = False) -> CleanLine:
+    """Takes every known prefix off one line (without its newline). Never raises. `stripped`: it has no colour codes."""
+    text = _plain(text) if stripped else printable(text)
     process = level = source = None
     rank: int | None = None
     stamp: float | None = None
