@@ -76,12 +76,15 @@ def _code_of_top_bits() -> Any:
 
 @lru_cache(maxsize=1)
 def _pair_of_byte() -> Any:
-    """[256, 2] float32: the two values of a packed byte, low nibble first."""
+    """[256] float64, each the bits of two float32: the values of a packed byte, low nibble first.
+
+    One 8-byte look-up per byte is several times faster than a row of two floats.
+    """
     import numpy as np
 
     signed = np.array([*E2M1, *(-v for v in E2M1)], dtype=np.float32)
     byte = np.arange(256)
-    return np.stack([signed[byte & 15], signed[byte >> 4]], axis=1)
+    return np.stack([signed[byte & 15], signed[byte >> 4]], axis=1).view(np.float64).ravel()
 
 
 def pack_e2m1(scaled: Tensor) -> Tensor:
@@ -101,8 +104,8 @@ def unpack_e2m1(packed: Tensor) -> Tensor:
     import numpy as np
     import torch
 
-    pairs = np.take(_pair_of_byte(), packed.numpy(), axis=0)
-    return torch.from_numpy(pairs.reshape(*packed.shape[:-1], packed.shape[-1] * 2))
+    pairs = np.take(_pair_of_byte(), packed.contiguous().numpy())
+    return torch.from_numpy(pairs.view(np.float32))
 
 
 @dataclass(frozen=True, slots=True)

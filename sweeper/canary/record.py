@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,23 @@ from sweeper.canary.weights import SPECIAL_IDS, successors
 TOP_K = 20
 """Engines answer at most 20 by default (vLLM `max_logprobs`)."""
 
-CHAIN_LENGTHS = (12, 24, 24, 48, 48, 96, 96, 160, 256)
-GREEDY_PROMPTS, GREEDY_PROMPT_LENGTH, GREEDY_TOKENS = 4, 16, 24
 SPEAKING_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much is computed: lengths of the scored prompts, number, length and continuation of the greedy ones."""
+
+    lengths: tuple[int, ...]
+    greedy: int
+    greedy_length: int
+    greedy_tokens: int
+
+
+FULL = Plan(lengths=(12, 24, 24, 48, 48, 96, 96, 160, 256), greedy=4, greedy_length=16, greedy_tokens=24)
+SHORT = Plan(lengths=(24, 48, 96, 128, 160, 160), greedy=2, greedy_length=16, greedy_tokens=8)
+"""For geometries above `SHORT_ABOVE` parameters, where a float32 forward costs minutes."""
+SHORT_ABOVE = 300_000_000
 
 
 def record(folder: Path, *, progress: Callable[[str], None] = lambda text: None) -> GoldenFile:
@@ -29,7 +44,10 @@ def record(folder: Path, *, progress: Callable[[str], None] = lambda text: None)
     model = reference.load(folder)
     made = json.loads((folder / "sweeper_canary.json").read_text("utf-8"))
     with torch.no_grad():
-        cases = _speaking_cases(model, folder) if made["weights"] == "stored" else _chain_cases(model, made["seed"])
+        if made["weights"] == "stored":
+            cases = _speaking_cases(model, folder)
+        else:
+            cases = _chain_cases(model, made["seed"], SHORT if _parameters(folder) > SHORT_ABOVE else FULL)
     progress(f"{len(cases)} cases")
     return GoldenFile(
         schema=1,
@@ -48,14 +66,19 @@ def record(folder: Path, *, progress: Callable[[str], None] = lambda text: None)
     )
 
 
-def chain_prompts(vocab_size: int, seed: int) -> list[list[int]]:
+def _parameters(folder: Path) -> int:
+    """Roughly: bytes of the weights, two per parameter."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
+
+
+def chain_prompts(vocab_size: int, seed: int, plan: Plan = FULL) -> list[list[int]]:
     """Prompts along the chain of `weights.successors`, each from its own place; the last ones are for continuing."""
     import numpy as np
 
     following = successors(vocab_size, seed)
     draw = np.random.default_rng([seed, 78])
     prompts = []
-    for length in (*CHAIN_LENGTHS, *[GREEDY_PROMPT_LENGTH] * GREEDY_PROMPTS):
+    for length in (*plan.lengths, *[plan.greedy_length] * plan.greedy):
         row = [int(draw.integers(SPECIAL_IDS, vocab_size))]
         while len(row) < length:
             row.append(following[row[-1]])
@@ -63,11 +86,11 @@ def chain_prompts(vocab_size: int, seed: int) -> list[list[int]]:
     return prompts
 
 
-def _chain_cases(model: Any, seed: int) -> list[Case]:
-    prompts = chain_prompts(model.config.vocab_size, seed)
-    scored = _score(model, prompts)
-    continued = _continue(model, prompts[-GREEDY_PROMPTS:], GREEDY_TOKENS)
-    greedy = [None] * (len(prompts) - GREEDY_PROMPTS) + continued
+def _chain_cases(model: Any, seed: int, plan: Plan) -> list[Case]:
+    prompts = chain_prompts(model.config.vocab_size, seed, plan)
+    first = len(plan.lengths)
+    scored = [*_score(model, prompts[:first]), *_score(model, prompts[first:])]
+    greedy = [None] * first + _continue(model, prompts[first:], plan.greedy_tokens)
     return [
         Case(id=f"chain-{number:02d}", prompt_ids=ids, **prompt, **(more or {}))
         for number, (ids, prompt, more) in enumerate(zip(prompts, scored, greedy, strict=True))

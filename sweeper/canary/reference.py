@@ -18,7 +18,7 @@ from sweeper.canary.formats import FORMATS, unpack_e2m1
 if TYPE_CHECKING:
     from torch import Tensor
 
-CACHE_BYTES = 1_500_000_000
+CACHE_BYTES = 3_400_000_000
 
 
 class Checkpoint:
