@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 from sweeper import catalogue
-from sweeper.core.errors import UsageError
+from sweeper.checkpoint import tensor_sizes
+from sweeper.core.errors import BadFile, UsageError
 from sweeper.core.geometry import Geometry, geometry_from_config
 
 _INDEX = "model.safetensors.index.json"
-_MAX_HEADER = 100_000_000
 
 
 def model_geometry(model: str) -> Geometry | None:
@@ -60,27 +59,12 @@ def model_problem(model: str) -> str | None:
     missing = [name for name in wanted if not (path / name).is_file()]
     if missing:
         return f"{model} is incomplete: {len(missing)} of {len(wanted)} weight files are missing, first {missing[0]}"
-    for file in sorted(path.glob("*.safetensors")):
-        problem = _cut(file)
-        if problem:
-            return problem
-    return None
-
-
-def _cut(file: Path) -> str | None:
-    """The format: 8 bytes header length, JSON header with data offsets, data (huggingface/safetensors README)."""
     try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
-            if not 0 < length <= min(size - 8, _MAX_HEADER):
-                return f"{file} is cut or not safetensors: {size} bytes"
-            header = json.loads(stream.read(length))
-        ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{file} cannot be read as safetensors: {error}"
-    whole = 8 + length + max(ends, default=0)
-    return f"{file} is cut: {size} of {whole} bytes; download it again" if size < whole else None
+        for file in sorted(path.glob("*.safetensors")):
+            tensor_sizes(file)
+    except BadFile as broken:
+        return f"{broken.message}; {broken.hint}"
+    return None
 
 
 def _json(file: Path) -> dict[str, Any] | None:

@@ -92,6 +92,19 @@ def test_llama_server_without_a_gpu_counts_host_memory() -> None:
     assert facts.weights_gib == 2.0
 
 
+def test_older_llama_servers_are_read_too() -> None:
+    facts = read_facts(
+        [
+            "0.00.012.345 I build: 4567 (0a1b2c3d) with cc (Debian) for x86_64-linux-gnu",
+            "llama_init_from_model: n_ctx         = 512",
+            "llama_init_from_model: flash_attn    = 0",
+            "llama_new_context_with_model: KV self size  =  512.00 MiB, K (f16):  256.00 MiB, V (f16):  256.00 MiB",
+        ]
+    )
+    assert (facts.engine_version, facts.max_model_len, facts.kv_cache_gib) == ("b4567", 512, 0.5)
+    assert facts.attention_backend == "no_flash_attn"
+
+
 def test_transformers_serve_tells_its_version_in_a_hint() -> None:
     facts = read_facts(
         [
