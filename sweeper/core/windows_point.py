@@ -45,15 +45,25 @@ MIN_WINDOW_TOKENS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCost:
-    """What the measuring itself used: `cpu_share` of the busiest process, `lag_p99_s` of one turn of its loop."""
+    """What the measuring itself used: `cpu_share` of the busiest process, `lag_p99_s` of one turn of its loop.
+
+    `wait_share`: of the time, ready to run while no core was free. A starved client looks idle by its CPU share alone.
+    """
 
     cpu_s: float
     cpu_share: float
     lag_p99_s: float
+    wait_share: float = 0.0
 
     @property
     def bound(self) -> bool:
-        return self.cpu_share > MAX_CPU_SHARE or self.lag_p99_s > MAX_LAG_S
+        return self.cpu_share + self.wait_share > MAX_CPU_SHARE or self.lag_p99_s > MAX_LAG_S
+
+    def why(self) -> str:
+        return (
+            f"client-bound: {100 * self.cpu_share:.0f} % of a core, {100 * self.wait_share:.0f} % waiting for one, "
+            f"loop turns of {1e3 * self.lag_p99_s:.0f} ms (p99)"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +101,7 @@ def decode_point(
     elif len(samples) >= 2 and (why := cross_check_total(samples[0], samples[-1], traces)):
         invalid.append(why)
     if cost.bound:
-        invalid.append(
-            f"client-bound: {100 * cost.cpu_share:.0f} % of a core, loop turns of {1e3 * cost.lag_p99_s:.0f} ms (p99)"
-        )
+        invalid.append(cost.why())
     invalid += machine_invalid
     acceptance = acceptance_of(samples, traces)
     return DecodePoint(

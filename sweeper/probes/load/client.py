@@ -175,7 +175,7 @@ class Client:
         self.answers, self.busy, self.stopping = [], array("d"), False
         if control_fd is not None:
             self.selector.register(control_fd, selectors.EVENT_READ, None)
-        started, cpu = monotonic(), process_time()
+        started, cpu, waited = monotonic(), process_time(), _waited_s()
         feeder = _Feeder(plan, started)
         state = "filling"
         try:
@@ -197,6 +197,7 @@ class Client:
             "started_s": started,
             "wall_s": monotonic() - started,
             "cpu_s": process_time() - cpu,
+            "waited_s": _waited_s() - waited,
             "lag_p99_s": _p99(self.busy),
         }
 
@@ -391,6 +392,15 @@ class _Feeder:
             return min(0.25, max(0.0, self.started + plan.offsets[self.next] - now))
         blocked = live >= plan.concurrency or (plan.mode == "waves" and self.next % plan.concurrency == 0 and live > 0)
         return 0.25 if blocked else 0.0
+
+
+def _waited_s() -> float:
+    """Seconds this process was ready to run and had no core (Linux; 0 elsewhere)."""
+    try:
+        with open("/proc/self/schedstat", "rb") as stream:
+            return int(stream.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _p99(values: array[float]) -> float:

@@ -360,7 +360,7 @@ def _sum(energies: Sequence[Energy], traces: Sequence[StreamTrace]) -> Energy:
 
 
 def _cost(run: RunResult) -> ClientCost:
-    return ClientCost(cpu_s=run.cpu_s, cpu_share=run.cpu_share, lag_p99_s=run.lag_p99_s)
+    return ClientCost(cpu_s=run.cpu_s, cpu_share=run.cpu_share, lag_p99_s=run.lag_p99_s, wait_share=run.wait_share)
 
 
 def _poisson(count: int, rate: float, seed: int) -> list[float]:

@@ -34,6 +34,8 @@ class RunResult:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     cpu_share: float = 0.0
+    wait_share: float = 0.0
+    """Of the time: ready to run, but no core was free; of the process that waited most."""
     lag_p99_s: float = 0.0
     processes: int = 1
 
@@ -189,4 +191,5 @@ def _merge(result: RunResult, part: dict[str, Any]) -> None:
     result.wall_s = max(result.wall_s, part["wall_s"])
     result.cpu_s += part["cpu_s"]
     result.cpu_share = max(result.cpu_share, part["cpu_s"] / part["wall_s"] if part["wall_s"] else 0.0)
+    result.wait_share = max(result.wait_share, part["waited_s"] / part["wall_s"] if part["wall_s"] else 0.0)
     result.lag_p99_s = max(result.lag_p99_s, part["lag_p99_s"])
