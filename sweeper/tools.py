@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.signature import Signature, load_signatures
 from sweeper.engines import registry
 from sweeper.preflight import Preflight
-from sweeper.probes.text import prompts_for
+from sweeper.probes.text import Prompt, prompts_for
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.trial import Measured, Tools
 
@@ -48,7 +49,8 @@ def build(
         diagnose=lambda log, engine, code: diagnose_log(log, engine, code, signatures),
         measure=_measure,
         meter=_meter,
-        prompts=lambda cell: prompts_for(cell.model),
+        prompts=_prompts,
+        numbers=_numbers,
         wait_gpus_free=_wait_gpus_free,
         precheck=precheck,
         preflight=make_preflight(matrix, say) if matrix.policy.preflight else None,
@@ -129,6 +131,23 @@ def preflight_note(preflight: Preflight | None, record: RunRecord) -> str | None
         return text
     median = sorted(waits)[len(waits) // 2]
     return f"{text}; a start over the real weights took {median:.0f} s here, {preflight.saved * median:.0f} s for those"
+
+
+def _prompts(cell: Cell) -> tuple[Prompt, ...]:
+    """A canary with random weights has nothing to say: its golden vectors are checked instead."""
+    try:
+        made = json.loads((Path(cell.model) / "sweeper_canary.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return prompts_for(cell.model)
+    return () if made.get("weights") == "seed" else prompts_for(cell.model)
+
+
+def _numbers(cell: Cell, base_url: str, model: str) -> seen.CanaryChecked | None:
+    from sweeper.canary.golden import find
+
+    if find(Path(cell.model)) is None:
+        return None
+    return replace(_check_canary(base_url, model, Path(cell.model)), where="golden")
 
 
 def _dialect(cell: Cell) -> str | None:

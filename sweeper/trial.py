@@ -67,6 +67,9 @@ class Tools:
     measure: Measure
     meter: Callable[[tuple[str, ...]], Any]
     prompts: Callable[[Cell], tuple[Prompt, ...]]
+    """Empty where text of this model means nothing (random weights)."""
+    numbers: Callable[[Cell, str, str], seen.CanaryChecked | None]
+    """Cell, base URL, served model -> check against the golden vectors beside the checkpoint; None without any."""
     preflight: Preflight | None = None
     """None: the policy wants no canary."""
     precheck: Callable[[Cell], seen.LaunchProblem | None]
@@ -202,6 +205,15 @@ def _life(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: 
         yield from samples
         if summarise(samples)[0]:
             # The speed of nonsense is of no interest, and the machine has other cells to try.
+            return
+        checked = watch.during(
+            Phase.SANITY,
+            lambda cancel: tools.numbers(request.cell, handle.record.base_url, plan.served_model),
+            deadline_s=limits.canary_s,
+        )
+        if checked:
+            yield checked
+        if checked and checked.verdict in ("garbage", "degraded"):
             return
         yield from _points(request, tools, sink, plan, handle, watch)
     finally:
