@@ -321,7 +321,7 @@ class Client:
             except OSError as error:
                 problem = f"cannot connect: {error}"
         answer = connection.answer
-        if answer is not None and answer.done:
+        if answer is not None and (answer.done or answer.finish):
             problem = ""
         elif not connection.heard:
             problem = problem.replace("mid-stream", "before answering")
