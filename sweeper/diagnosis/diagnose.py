@@ -11,7 +11,7 @@ from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.result import Diagnosis
 from sweeper.diagnosis.signature import Signature
 from sweeper.diagnosis.sources import Source, looks_binary
-from sweeper.diagnosis.wraps import LARGEST, looks_wrapped, rows_of, unwrapped
+from sweeper.diagnosis.wraps import LARGEST, looks_wrapped, may_be_wrapped, rows_of, unwrapped
 
 _OPAQUE = ("engine-core-init-failed-opaque", "unknown-exit")
 
@@ -58,7 +58,7 @@ def diagnose_chunks(
             kept = []
     exited, code = exit_of()
     diagnosis = matcher.finish(exited, code)
-    if size > LARGEST or _is_sure(diagnosis):
+    if size > LARGEST or (_is_sure(diagnosis) and not may_be_wrapped(kept)):
         return diagnosis
     return _second_route(diagnosis, b"".join(kept), signatures, engine, (exited, code))
 
@@ -77,6 +77,8 @@ def _second_route(
     """The log with its rows put together; taken only where it names a cause that the first reading did not."""
     rows = rows_of(data)
     width = looks_wrapped(rows)
+    if width is None and _is_sure(first):
+        return first
     for glue in ("", " "):
         text = unwrapped(rows, width, glue)
         if text == data.rstrip(b"\r"):

@@ -24,6 +24,11 @@ _TRIMMED = 4
 """A paste may have lost so many blanks at the end of a full row."""
 
 
+def may_be_wrapped(chunks: list[bytes]) -> bool:
+    """A quick no for most logs: some row is wider than any terminal."""
+    return all(len(row) <= 2 * _WIDEST for chunk in chunks for row in chunk.split(b"\n"))
+
+
 def looks_wrapped(rows: list[str]) -> int | None:
     """Width of the terminal, where at least two rows end exactly there, no row is longer, and text goes on below."""
     lengths = [len(row) for row in rows]
