@@ -54,6 +54,7 @@ TINY: dict[str, Any] = {
     "norm_topk_prob": True,
     "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
 """The smallest useful one: 2.6 million parameters, divisible for TP=2, PP=2 and EP=2."""
 
@@ -98,7 +99,22 @@ def cut(
     if not _scaled_rope(text):
         text["max_position_embeddings"] = min(int(text.get("max_position_embeddings") or 4096), MAX_POSITIONS)
     text["architectures"] = [ARCHITECTURES[text["model_type"]]]
-    return text
+    return portable(text)
+
+
+def portable(config: dict[str, Any]) -> dict[str, Any]:
+    """The same config with the keys that readers of other ages look for.
+
+    transformers 5 writes `num_local_experts` and `rope_parameters`; earlier ones, and engines on them, read
+    `num_experts` and `rope_theta`, and fall back to the defaults of a big model without a word.
+    """
+    both = dict(config)
+    if str(both["model_type"]).startswith("qwen") and "num_local_experts" in both:
+        both["num_experts"] = both["num_local_experts"]
+    rope = both.get("rope_parameters")
+    if isinstance(rope, dict) and "rope_theta" in rope:
+        both.setdefault("rope_theta", rope["rope_theta"])
+    return both
 
 
 def expert_count(config: dict[str, Any]) -> int:

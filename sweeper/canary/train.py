@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.canary import corpus, exam, tokenizer
+from sweeper.canary import corpus, cut, exam, tokenizer
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 1024,
@@ -133,6 +133,10 @@ def save(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.output_router_logits = False
     model.to(torch.bfloat16).save_pretrained(folder)
+    path = folder / "config.json"
+    config = cut.portable(json.loads(path.read_text("utf-8")))
+    path.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    (folder / "model.safetensors").chmod(0o644)
     generation = {"eos_token_id": [0, 3], "pad_token_id": 0, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n", "utf-8")
     tokenizer.save(folder, CONFIG["vocab_size"], CONFIG["max_position_embeddings"])
