@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--waves", action="store_true", help="fixed waves: the next N wait for the slowest of the last")
     parser.add_argument("--chat", action=argparse.BooleanOptionalAction, help="/v1/chat/completions")
     parser.add_argument("--prompts", default=None, metavar="KIND", help="prose or code")
-    parser.add_argument("--seed", type=int, default=0, help="of prompts and arrivals (default 0)")
+    parser.add_argument("--seed", type=int, help="of prompts and arrivals; default: drawn, so that no prompt is cached")
     parser.add_argument(
         "--stall", type=float, default=60.0, metavar="S", help="silence that ends a stream (default 60)"
     )
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from sweeper.core.presets_tables import render_preset_table
 
     chosen = preset(args.preset)
+    if args.seed is None:
+        args.seed = random.SystemRandom().randrange(2**31)
     total = LoadResult(points=[], requests=[])
     for workload in chosen.workloads:
         part = _measure(args, _changed(workload, args))

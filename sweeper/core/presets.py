@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -57,11 +57,19 @@ class RunFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
-    """What `measure` gives: points, raw request records (JSON-able) and, for energy presets, the repetitions."""
+    """What `measure` gives: points, raw records (JSON-able) and, for energy presets, the repetitions.
+
+    The repetitions are among the records too, as `{"run": {...}}`; `runs_of` reads them back from a store.
+    """
 
     points: list[DecodePoint]
     requests: list[dict[str, Any]]
     runs: list[RunFigure] = field(default_factory=list)
+
+
+def runs_of(records: Sequence[Mapping[str, Any]]) -> list[RunFigure]:
+    """Repetitions out of stored records, in order."""
+    return [RunFigure(**record["run"]) for record in records if "run" in record]
 
 
 def _rungs() -> tuple[Workload, ...]:

@@ -11,6 +11,7 @@ from servers.scripted import ScriptedServer
 
 from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 from sweeper.core.points import DecodePoint, Energy
+from sweeper.core.presets import runs_of
 from sweeper.core.values import Workload
 from sweeper.probes.load.counters import parse_metrics
 from sweeper.probes.load.measure import LoadOptions, measure
@@ -184,6 +185,14 @@ def test_prompts_differ_and_have_the_length_asked_for(scripted: Start) -> None:
     assert found.seed == 0
 
 
+def test_measurements_that_share_a_server_share_no_prompt(scripted: Start) -> None:
+    server = scripted(rate=2000)
+    for concurrency in (1, 2):
+        measure(server.url, None, dataclasses.replace(SHORT, osl=10, concurrency=(concurrency,)), seed=5)
+    texts = [r["asked"]["prompt"] for r in server.tally.requests]
+    assert len(set(texts)) == len(texts)
+
+
 def test_a_meter_runs_in_the_window_and_its_joules_are_divided_by_tokens(scripted: Start) -> None:
     class Meter:
         calls: list[str] = []  # noqa: RUF012
@@ -209,6 +218,7 @@ def test_energy_runs_are_kept_one_by_one(scripted: Start) -> None:
     assert [run.phase for run in result.runs] == ["e2e"] * 3
     assert [run.tokens for run in result.runs] == [20, 20, 20]
     assert result.runs[0].why == "no meter"
+    assert runs_of(json.loads(json.dumps(result.requests))) == result.runs
 
 
 def test_request_records_can_be_stored(scripted: Start) -> None:

@@ -41,7 +41,7 @@ class Dialect:
     tok_s: float | None = None
     """Of the probe's single stream."""
     next_index: int = 0
-    seed: int = 0
+    seed: str = "0"
     notes: list[str] = field(default_factory=list)
 
     def words(self, tokens: int) -> int:

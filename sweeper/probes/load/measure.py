@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from sweeper.core.errors import SweeperError
@@ -77,7 +77,9 @@ def measure(
     if (idle := getattr(meter, "idle_w", None)) is not None:
         idle(IDLE_S)
     with Pool(target) as pool:
-        dialect = Dialect(model=name, chat=chat, fields={}, source=None, kind=workload.prompts, seed=seed)
+        # Calls that share a server must not share prompts: the second would read the first one's prefix cache.
+        salt = f"{seed}/{workload.name}/{','.join(map(str, workload.concurrency))}"
+        dialect = Dialect(model=name, chat=chat, fields={}, source=None, kind=workload.prompts, seed=salt)
         dialect = negotiate(pool, dialect, isl=workload.isl, osl=workload.osl)
         job = _Job(
             pool=pool,
@@ -94,6 +96,7 @@ def measure(
         result = LoadResult(points=[], requests=[])
         for concurrency in workload.concurrency:
             job.measure(concurrency, result)
+        result.requests.extend({"run": asdict(figure)} for figure in result.runs)
         return result
 
 
@@ -376,7 +379,7 @@ def _poisson(count: int, rate: float, seed: int) -> list[float]:
 def _longer(records: Sequence[dict[str, Any]], osl: int) -> int | None:
     """Output length that gives a window: what the first stream wrote while the others read their prompts, plus 256."""
     traces = [trace_of(record) for record in records]
-    if not all(t.stamps and len(t.stamps) > 1 for t in traces):
+    if not all(t.stamps and t.stamps[-1] > t.stamps[0] for t in traces):
         return None
     spread = max(t.stamps[0] for t in traces) - min(t.stamps[0] for t in traces)
     fastest = max((t.tokens - t.totals[0]) / (t.stamps[-1] - t.stamps[0]) for t in traces)

@@ -56,7 +56,7 @@ def _sentences(kind: str, rng: random.Random) -> Iterator[str]:
             yield _SLOT.sub(draw, sentence).replace("{{", "{").replace("}}", "}")
 
 
-def prompt(words: int, *, seed: int, index: int, kind: str = "prose") -> str:
+def prompt(words: int, *, seed: int | str, index: int, kind: str = "prose") -> str:
     """Text of exactly `words` white-space separated words (at least 4); the same for the same arguments.
 
     Raises FileNotFoundError for an unknown kind.
