@@ -6,16 +6,18 @@ is tried again, as it is after INCONCLUSIVE. Finished trials (PASS, FAIL, SKIP) 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.core import codec, judge
 from sweeper.core.errors import SweeperError
-from sweeper.core.observations import Interrupted, LaunchProblem, Observation
+from sweeper.core.observations import HarnessFault, Interrupted, Observation
 from sweeper.core.ports import Clock
 from sweeper.core.values import Cell, Expansion, Matrix
 from sweeper.core.verdicts import Finding, Outcome, Verdict
 from sweeper.recorder import Progress, Recorder
+from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog
 from sweeper.store.record import RunRecord
 from sweeper.store.rundir import RunDir
@@ -95,7 +97,11 @@ def _one(sweep: Sweep, cell_id: str, cell: Cell, number: int, total: int) -> Non
         _finish(sweep, recorder, cell_id, cell, trial, begun_s)
         raise
     except SweeperError as error:
-        recorder.observe(LaunchProblem(cause_id="harness", message=error.message, hint=error.hint or ""))
+        recorder.observe(HarnessFault(problem=error.message, hint=error.hint or ""))
+    except Exception as error:  # a fault of ours must not cost the other cells, nor be blamed on this one
+        rundir.write_bytes(sweep.run.trial(trial) / "harness.txt", traceback.format_exc().encode())
+        told = f"sweeper itself failed in this trial: {type(error).__name__}: {error}"
+        recorder.observe(HarnessFault(problem=told, hint=f"Please report it with trials/{trial}/harness.txt"))
     _finish(sweep, recorder, cell_id, cell, trial, begun_s)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from sweeper import tools
 from sweeper.clock import SystemClock
@@ -231,3 +230,22 @@ def test_a_missing_model_folder_is_a_verdict_and_starts_nothing(tmp_path: Path) 
     assert (first.outcome, first.phase, first.cause.id) == (Outcome.FAIL, Phase.LAUNCH, "model-not-found")
     assert second is not None
     assert second.outcome is Outcome.PASS
+
+
+def test_a_fault_of_our_own_is_inconclusive_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    sweep, run = sweep_of(tmp_path, [server("a"), server("b")])
+    calls = []
+
+    def measure(*args: Any, **named: Any) -> Any:
+        calls.append(1)
+        raise ZeroDivisionError("of ours")
+
+    sweep.tools = replace(sweep.tools, measure=measure)
+    go(sweep)
+    verdicts = [trial.verdict for trial in read(run).trials.values() if trial.verdict]
+    assert [(verdict.outcome, verdict.cause and verdict.cause.id) for verdict in verdicts] == [
+        (Outcome.INCONCLUSIVE, "harness"),
+        (Outcome.INCONCLUSIVE, "harness"),
+    ]
+    (first, _) = sorted((run.path / "trials").iterdir())
+    assert "ZeroDivisionError" in (first / "harness.txt").read_text()

@@ -154,6 +154,9 @@ def _acceptance(cell: Cell, observed: Sequence[Observation]) -> Failed:
 
 def _unproven(observed: Sequence[Observation]) -> tuple[Outcome, Phase, Cause] | None:
     """INCONCLUSIVE where a check that PASS needs did not run or did not hold."""
+    fault = _last(observed, seen.HarnessFault)
+    if fault:
+        return Outcome.INCONCLUSIVE, _reached(observed), Cause(id="harness", means=fault.problem, try_=fault.hint)
     points = [item.point for item in observed if isinstance(item, seen.PointMeasured)]
     if not _last(observed, seen.ReadySeen):
         return (

@@ -135,6 +135,14 @@ class GpuHeld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessFault:
+    """Our own side broke: says nothing about the server. The details are in the trial's `harness.txt`."""
+
+    problem: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
     """A person, a signal or a crash of ours ended the trial."""
 
@@ -155,6 +163,7 @@ Observation = (
     | Diagnosed
     | EffectiveSeen
     | GpuHeld
+    | HarnessFault
     | Interrupted
 )
 
@@ -172,6 +181,7 @@ KINDS: dict[str, type[Any]] = {
     "diagnosed": Diagnosed,
     "effective": EffectiveSeen,
     "gpu_held": GpuHeld,
+    "harness_fault": HarnessFault,
     "interrupted": Interrupted,
 }
 NAMES = {cls: name for name, cls in KINDS.items()}
