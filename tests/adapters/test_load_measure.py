@@ -129,7 +129,7 @@ def test_prompts_from_the_cache_are_noticed(scripted: Start) -> None:
 
 
 def test_a_closed_loop_keeps_the_number_of_live_streams(scripted: Start) -> None:
-    server = scripted(rate=400, ttft=0.01)
+    server = scripted(rate=400, ttft=0.08)
     found = point(server, dataclasses.replace(SHORT, requests=12, osl=30))
     assert found.requests == 12
     assert server.tally.peak_running == 4

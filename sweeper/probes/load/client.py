@@ -20,6 +20,7 @@ from typing import Any
 from httptools import HttpParserError, HttpResponseParser
 
 from sweeper.probes.load.events import Answer, body_error
+from sweeper.probes.load.feeder import Feeder, Plan
 
 READ = 65536
 SENDS_PER_TURN = 8
@@ -118,19 +119,6 @@ class Connection:
             answer.finish_body(self.now)
 
 
-@dataclass(slots=True, kw_only=True)
-class Plan:
-    """Which requests, when. `bodies` are complete JSON bodies, `lengths` the output tokens each asks for."""
-
-    bodies: list[bytes]
-    lengths: list[int]
-    concurrency: int
-    mode: str = "closed"
-    """closed: an ended stream is replaced. waves: the next `concurrency` wait for the slowest. open: by `offsets`."""
-    offsets: list[float] | None = None
-    """Seconds after the start at which each request is due (open loop)."""
-
-
 class Client:
     """Runs one plan at a time over its own connections, which stay open between plans."""
 
@@ -176,7 +164,7 @@ class Client:
         if control_fd is not None:
             self.selector.register(control_fd, selectors.EVENT_READ, None)
         started, cpu, waited = monotonic(), process_time(), _waited_s()
-        feeder = _Feeder(plan, started)
+        feeder = Feeder(plan, started)
         state = "filling"
         try:
             while True:
@@ -214,7 +202,7 @@ class Client:
             connection.close()
         self.selector.close()
 
-    def _tell(self, state: str, plan: Plan, feeder: _Feeder) -> str:
+    def _tell(self, state: str, plan: Plan, feeder: Feeder) -> str:
         if self.say is None or state == "closed":
             return state
         if state == "filling" and feeder.first_wave_sent():
@@ -355,43 +343,6 @@ class Client:
             if now - connection.last_s > limit:
                 what = "stalled: nothing for" if connection.heard else "no answer within"
                 self._end(connection, now, f"{what} {limit:g} s", keep=False)
-
-
-class _Feeder:
-    """Which request is due next."""
-
-    def __init__(self, plan: Plan, started: float) -> None:
-        self.plan, self.started, self.next = plan, started, 0
-
-    def empty(self) -> bool:
-        return self.next >= len(self.plan.bodies)
-
-    def first_wave_sent(self) -> bool:
-        return self.next >= min(self.plan.concurrency, len(self.plan.bodies))
-
-    def due(self, live: int, now: float) -> int | None:
-        if self.empty():
-            return None
-        plan = self.plan
-        if plan.mode == "open":
-            assert plan.offsets is not None
-            if now < self.started + plan.offsets[self.next]:
-                return None
-        elif live >= plan.concurrency or (plan.mode == "waves" and self.next % plan.concurrency == 0 and live):
-            return None
-        self.next += 1
-        return self.next - 1
-
-    def wait(self, live: int, now: float, stopping: bool) -> float:
-        """How long the selector may sleep: 0 while a request is due, else a quarter of a second."""
-        if self.empty() or stopping:
-            return 0.25
-        plan = self.plan
-        if plan.mode == "open":
-            assert plan.offsets is not None
-            return min(0.25, max(0.0, self.started + plan.offsets[self.next] - now))
-        blocked = live >= plan.concurrency or (plan.mode == "waves" and self.next % plan.concurrency == 0 and live > 0)
-        return 0.25 if blocked else 0.0
 
 
 def _waited_s() -> float:

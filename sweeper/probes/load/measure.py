@@ -9,14 +9,15 @@ from typing import Any, Protocol
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.points import DecodePoint, Energy
-from sweeper.core.presets import PRESETS, LoadResult, Preset, RunFigure
+from sweeper.core.presets import PRESETS, LoadResult, Preset
 from sweeper.core.values import Workload
-from sweeper.core.windows import StreamTrace, sustained_window, trace_of
+from sweeper.core.windows import sustained_window, trace_of
 from sweeper.core.windows_point import Asked, ClientCost, decode_point, energy_with_tokens
 from sweeper.core.windows_server import CounterSample
 from sweeper.probes.load.counters import Scraper
 from sweeper.probes.load.dialect import Dialect, choose_model, negotiate, target_of
 from sweeper.probes.load.pool import Pool, RunResult
+from sweeper.probes.load.repeats import decode_phase, total_energy, wave_figure
 
 EVENTS_PER_PROCESS = 40_000
 """Streamed events per second that one client process is planned for; it holds about 80,000."""
@@ -267,14 +268,14 @@ class _Job:
             costs.append(run)
             energies.append(energy)
             against += [why for why in self._machine_invalid() if why not in against]
-            result.runs.append(_figure("e2e", concurrency, osl, [run], energy))
+            result.runs.append(wave_figure("e2e", concurrency, osl, [run], energy))
             self.say(f"run {number + 1}: {result.runs[-1].tokens:.0f} tokens in {result.runs[-1].seconds:.2f} s")
         asked = Asked(
             preset=self.workload.preset, concurrency=concurrency, isl=self.workload.isl, osl=osl, seed=self.seed
         )
         traces = [trace_of(record) for record in records]
         worst = max(costs, key=lambda c: c.cpu_share)
-        point = decode_point(asked, traces, _cost(worst), samples, _sum(energies, traces), against)
+        point = decode_point(asked, traces, _cost(worst), samples, total_energy(energies, traces), against)
         result.points.append(point)
         result.requests.extend(_portable(records, concurrency))
 
@@ -283,9 +284,9 @@ class _Job:
         osl = self.workload.osl
         prefill = self._repeat(concurrency, 1)
         both = self._repeat(concurrency, 1 + osl)
-        first = _figure("prefill", concurrency, osl, [prefill[0]], prefill[1], waves=prefill[2])
-        full = _figure("both", concurrency, osl, [both[0]], both[1], waves=both[2])
-        result.runs.extend([first, _difference(first, full, concurrency * osl)])
+        first = wave_figure("prefill", concurrency, osl, [prefill[0]], prefill[1], waves=prefill[2])
+        full = wave_figure("both", concurrency, osl, [both[0]], both[1], waves=both[2])
+        result.runs.extend([first, decode_phase(first, full, concurrency * osl)])
         asked = Asked(
             preset=self.workload.preset, concurrency=concurrency, isl=self.workload.isl, osl=1 + osl, seed=self.seed
         )
@@ -302,64 +303,6 @@ class _Job:
         self.say(f"batch {concurrency}: {waves} waves of {osl} token{'s' if osl > 1 else ''}")
         run, samples, energy = self._run(self._plans(concurrency * waves, concurrency, osl, "waves"), None, whole=True)
         return run, energy, waves, samples
-
-
-def _figure(phase: str, batch: int, osl: int, runs: Sequence[RunResult], energy: Energy, waves: int = 1) -> RunFigure:
-    traces = [trace_of(record) for run in runs for record in run.records]
-    ends = [t.stamps[-1] for t in traces if t.stamps]
-    seconds = (max(ends) - min(t.sent_s for t in traces)) / waves if ends else 0.0
-    tokens = sum((t.prompt_tokens or 0) if phase == "prefill" else t.tokens for t in traces) / waves
-    joules = energy.joules / waves if energy.joules is not None else None
-    return RunFigure(
-        phase=phase,
-        batch=batch,
-        osl=osl,
-        seconds=seconds,
-        tokens=tokens,
-        calls=waves,
-        joules=joules,
-        mean_w=energy.mean_w,
-        power_share=energy.power_share,
-        why=energy.why,
-    )
-
-
-def _difference(first: RunFigure, full: RunFigure, tokens: int) -> RunFigure:
-    """The decode phase: full waves minus prefill-only waves."""
-    seconds = full.seconds - first.seconds
-    joules = full.joules - first.joules if full.joules is not None and first.joules is not None else None
-    watts = joules / seconds if joules is not None and seconds > 0 else None
-    limit = full.mean_w / full.power_share if full.mean_w and full.power_share else None
-    return replace(
-        full,
-        phase="decode",
-        seconds=seconds,
-        tokens=float(tokens),
-        joules=joules,
-        mean_w=watts,
-        power_share=watts / limit if watts is not None and limit else None,
-    )
-
-
-def _sum(energies: Sequence[Energy], traces: Sequence[StreamTrace]) -> Energy:
-    """All repetitions as one reading: joules added, watts averaged."""
-    joules = [e.joules for e in energies if e.joules is not None]
-    if len(joules) < len(energies) or not energies:
-        return (
-            energies[0]
-            if energies
-            else Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, why="no run")
-        )
-    tokens = sum(t.tokens for t in traces)
-    watts = [e.mean_w for e in energies if e.mean_w is not None]
-    shares = [e.power_share for e in energies if e.power_share is not None]
-    return replace(
-        energies[-1],
-        joules=sum(joules),
-        joules_per_1k_tokens=1000 * sum(joules) / tokens if tokens else None,
-        mean_w=sum(watts) / len(watts) if watts else None,
-        power_share=sum(shares) / len(shares) if shares else None,
-    )
 
 
 def _cost(run: RunResult) -> ClientCost:

@@ -20,7 +20,8 @@ from typing import Any
 
 from orjson import dumps, loads
 
-from sweeper.probes.load.client import Client, Plan, Target
+from sweeper.probes.load.client import Client, Target
+from sweeper.probes.load.feeder import Plan
 from sweeper.probes.load.prompts import prompt
 
 
