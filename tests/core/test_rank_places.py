@@ -72,7 +72,7 @@ def test_order_of_input_does_not_matter() -> None:
 @pytest.mark.parametrize(("cells", "launches", "cv"), [(2, 2, 0.04), (2, 3, 0.01), (2, 5, 0.04), (6, 3, 0.04)])
 def test_equal_cells_get_a_sole_winner_in_less_than_five_percent(cells: int, launches: int, cv: float) -> None:
     rng = np.random.default_rng(7)
-    trials, wrong = 500, 0
+    trials, wrong = (500 if cells == 2 else 120), 0
     for _ in range(trials):
         samples = {f"c{i}": list(100 * np.exp(rng.normal(0, cv, launches))) for i in range(cells)}
         wrong += not ranked(samples)[0].tied
