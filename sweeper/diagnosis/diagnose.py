@@ -11,7 +11,7 @@ from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.result import Diagnosis
 from sweeper.diagnosis.signature import Signature
 from sweeper.diagnosis.sources import Source, looks_binary
-from sweeper.diagnosis.wraps import LARGEST, looks_wrapped, may_be_wrapped, rows_of, unwrapped
+from sweeper.diagnosis.wraps import LARGEST, may_be_wrapped, rows_of, unwrapped
 
 _OPAQUE = ("engine-core-init-failed-opaque", "unknown-exit")
 
@@ -75,18 +75,19 @@ def _second_route(
     ended: tuple[bool | None, int | None],
 ) -> Diagnosis:
     """The log with its rows put together; taken only where it names a cause that the first reading did not."""
-    rows = rows_of(data)
-    width = looks_wrapped(rows)
+    rows, width = rows_of(data)
     if width is None and _is_sure(first):
         return first
     for glue in ("", " "):
-        text = unwrapped(rows, width, glue)
-        if text == data.rstrip(b"\r"):
+        text, joined = unwrapped(rows, width, glue)
+        if not joined:
             return first
         matcher = LogMatcher(signatures, engine=engine)
         matcher.feed(text)
         second = replace(matcher.finish(*ended), lines=first.lines)
-        if _is_sure(second) or (first.verdict == "benign" and second.verdict == "degraded"):
+        # Without a width the joins are guesses: only a line that was put together may speak.
+        told = second.cause is not None and (width is not None or second.cause.line_no in joined)
+        if told and (_is_sure(second) or (first.verdict == "benign" and second.verdict == "degraded")):
             return second
         if width is not None and _facts(second) > _facts(first):
             first = replace(first, effective=second.effective)

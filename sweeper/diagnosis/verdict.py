@@ -148,7 +148,9 @@ def _fits(seen: Seen, story: Story) -> bool:
 
 def _unexplained(story: Story, attempt: Attempt, here: Sequence[Seen]) -> Trace | None:
     """First traceback of the innermost process that no match, no stop and no re-raise accounts for."""
-    told = [seen.first_no for seen in here if seen.signature.severity == "fatal"]
+    fatal = [seen for seen in here if seen.signature.severity == "fatal"]
+    # The exception line itself may be a known re-raise; a line just below the traceback may name its cause.
+    told = [(seen.first_no, 0 if seen.signature.rank == "opaque" else _NEAR) for seen in fatal]
     candidates = [
         trace
         for trace in story.traces
@@ -158,7 +160,7 @@ def _unexplained(story: Story, attempt: Attempt, here: Sequence[Seen]) -> Trace 
         and trace.start >= attempt.start
         and (attempt.stopping is None or trace.start < attempt.stopping)
         and not (attempt.ready is not None and trace.start < attempt.ready)
-        and not any(trace.start <= no <= (trace.end or trace.start) + _NEAR for no in told)
+        and not any(trace.start <= no <= (trace.end or trace.start) + near for no, near in told)
     ]
     return min(candidates, key=lambda trace: (-trace.depth, trace.start), default=None)
 

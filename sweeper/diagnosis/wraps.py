@@ -44,9 +44,11 @@ def looks_wrapped(rows: list[str]) -> int | None:
     return width if bare >= 0.6 * len(full) and len(distinct) > len(full) / 2 else None
 
 
-def unwrapped(rows: list[str], width: int | None, glue: str) -> bytes:
-    """The rows joined with `glue` (nothing where a word was cut, a blank where a blank was lost)."""
+def unwrapped(rows: list[str], width: int | None, glue: str) -> tuple[bytes, set[int]]:
+    """The rows joined with `glue` (nothing where a word was cut, a blank where a blank was lost), and the numbers of
+    the lines that were made of several."""
     out: list[str] = []
+    joined: set[int] = set()
     index = 0
     while index < len(rows):
         line, end = rows[index], index
@@ -55,14 +57,21 @@ def unwrapped(rows: list[str], width: int | None, glue: str) -> bytes:
             lost = glue if width is None or len(rows[end - 1]) >= width else " "
             line += lost + rows[end]
         out.append(line)
+        if end > index:
+            joined.add(index + 1)
         out += [""] * (end - index)
         index = end + 1
-    return "\n".join(out).encode()
+    return "\n".join(out).encode(), joined
 
 
-def rows_of(data: bytes) -> list[str]:
-    """Rows without colour codes."""
-    return [strip_ansi(row.rstrip("\r")) for row in data.decode("utf-8", "replace").split("\n")]
+def rows_of(data: bytes) -> tuple[list[str], int | None]:
+    """Rows, and the width they were wrapped at. A terminal does not count colour codes; a program that folds does."""
+    raw = [row.rstrip("\r") for row in data.decode("utf-8", "replace").split("\n")]
+    width = looks_wrapped(raw)
+    if width is not None:
+        return raw, width
+    plain = [strip_ansi(row) for row in raw]
+    return plain, looks_wrapped(plain)
 
 
 def _continues(row: str, below: str, width: int | None) -> bool:

@@ -17,7 +17,7 @@ READY = ("Application startup complete", "fired up and ready", "server is listen
 EARLY = (Phase.PLAN, Phase.LAUNCH)
 CONSEQUENCES = (
     "(EngineCore_DP0 pid={pid}) ERROR 11-02 07:09:30 [core.py:842] EngineCore failed to start.",
-    "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}",
+    "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s)",
     "Process EngineCore_DP0:",
     "(APIServer pid=1) Traceback (most recent call last):",
     '(APIServer pid=1)   File "/srv/app/vllm/entrypoints/openai/api_server.py", line 703, in <module>',
