@@ -1,6 +1,6 @@
 """Our load client beside others, against a server whose tokens leave at known times. One command, one table:
 
-    python benchmarks/load_client/compare.py --vllm PYTHON --guidellm PROGRAM [--aiperf PROGRAM] [--runs N]
+    python benchmarks/load_client/compare.py --vllm PYTHON --guidellm PROGRAM [--runs N]
 
 PYTHON is an interpreter with vLLM (for `vllm bench serve`), PROGRAM a command line of the other tool; leave one out and
 its row is left out. The server is compiled here with `cc` and pinned to the last core, each client to core 0. CPU is
@@ -189,29 +189,6 @@ def guidellm(program: str, tokenizer: Path) -> Tool:
     return Tool("guidellm", command, parse)
 
 
-def aiperf(program: str, tokenizer: Path) -> Tool:
-    def command(url: str, streams: int, osl: int, out: Path) -> list[str]:
-        argv = [program, "profile", "-m", "scripted", "--url", url, "--endpoint-type", "chat", "--streaming"]
-        argv += ["--concurrency", str(streams), "--request-count", str(streams), "--isl", "32", "--osl", str(osl)]
-        argv += ["--tokenizer", str(tokenizer), "--use-server-token-count", "--artifact-dir", str(out), "--ui", "none"]
-        return [*argv, "--extra-inputs", "ignore_eos:true"]
-
-    def parse(out: Path, said: str) -> Seen:
-        got = json.loads(next(out.rglob("profile_export_aiperf.json")).read_text())
-
-        def mean(*names: str) -> float | None:
-            return next((got[n]["avg"] for n in names if n in got), None)
-
-        return Seen(
-            decode=mean("effective_decode_throughput"),
-            output=mean("output_token_throughput"),
-            ttft=mean("time_to_first_token"),
-            itl=mean("inter_token_latency"),
-        )
-
-    return Tool("aiperf", command, parse)
-
-
 def run(tool: Tool, server: Path, shape: tuple[int, int, int, int], limit_s: float) -> Seen:
     """One tool against one fresh server."""
     streams, rate, chunk, osl = shape
@@ -299,7 +276,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vllm", metavar="PYTHON", help="interpreter with vLLM")
     parser.add_argument("--guidellm", metavar="PROGRAM")
-    parser.add_argument("--aiperf", metavar="PROGRAM")
     parser.add_argument("--runs", type=int, default=1, help="medians over so many (default 1)")
     parser.add_argument("--limit", type=float, default=120, metavar="S", help="longest run of one tool")
     args = parser.parse_args()
@@ -307,12 +283,11 @@ def main() -> int:
         server, tokenizer = Path(folder) / "scheduled_server", Path(folder) / "tokenizer"
         subprocess.run(["cc", "-O2", "-o", str(server), str(HERE / "scheduled_server.c")], check=True)
         tools = [ours()]
-        python = args.vllm or next((str(Path(p).with_name("python")) for p in (args.guidellm, args.aiperf) if p), None)
+        python = args.vllm or (args.guidellm and str(Path(args.guidellm).with_name("python")))
         if python:
             subprocess.run([python, "-c", WORDS, str(tokenizer)], check=True, stdout=subprocess.DEVNULL)
         tools += [vllm(args.vllm, tokenizer)] if args.vllm else []
         tools += [guidellm(args.guidellm, tokenizer)] if args.guidellm else []
-        tools += [aiperf(args.aiperf, tokenizer)] if args.aiperf else []
         header = [
             "client",
             "decode error, 16 x 200",
