@@ -15,7 +15,7 @@ from sweeper.diagnosis.rules import Shown, proves
 from sweeper.diagnosis.signature import Signature
 from sweeper.diagnosis.state import MARKERS, SERVED, LifeReader
 from sweeper.diagnosis.stream import LineStream
-from sweeper.diagnosis.tracebacks import HEAD, TraceReader
+from sweeper.diagnosis.tracebacks import FRAME, HEAD, TraceReader
 from sweeper.diagnosis.verdict import Seen, Story, decide, shown_line
 from sweeper.engines.facts import FactReader
 
@@ -58,6 +58,7 @@ class _Uses:
     fact: bool = False
     life: bool = False
     head: bool = False
+    frame: bool = False
 
 
 class LogMatcher:
@@ -73,7 +74,7 @@ class LogMatcher:
         self._found: list[Match] = []
         self._phase: Phase | None = None
         self._fact_lines = 0
-        uses: dict[str, _Uses] = {HEAD: _Uses(head=True)}
+        uses: dict[str, _Uses] = {HEAD: _Uses(head=True), FRAME: _Uses(frame=True)}
         for signature in signatures:
             entry = _Entry(signature)
             for anchor in signature.anchors:
@@ -135,6 +136,8 @@ class LogMatcher:
             use = self._uses[number]
             if use.head:
                 self._traces.begin(no, line.clean)
+            elif use.frame:
+                self._traces.frame(no, line.clean)
         if any(self._uses[number].fact for number in wanted):
             self._fact(no, line)
         self._follow(no, line)

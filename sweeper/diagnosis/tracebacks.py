@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from sweeper.engines.lines import CleanLine, depth_of
 
 HEAD = "Traceback (most recent call last)"
+FRAME = '", line '
+"""Part of every frame: excerpts often begin below the head."""
 LONGEST = 400
 """Lines after which a traceback without an exception line is given up."""
 KEPT = 64
@@ -19,6 +21,7 @@ SHOWN = 14
 """Last lines kept of each, for display."""
 
 _EXCEPTION = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?::\s*(?P<message>.*))?$")
+_FRAME = re.compile(r'^\s*File "[^"]+", line \d+, in \S')
 _HARMLESS = {"KeyboardInterrupt", "SystemExit", "CancelledError", "GeneratorExit", "StopIteration", "BrokenPipeError"}
 _RERAISE = (
     "Engine core initialization failed", "EngineDeadError", "EngineCore encountered an issue",
@@ -71,6 +74,11 @@ class TraceReader:
         """A head line was seen."""
         if len(self.done) + len(self._open) < KEPT:
             self._open[line.process] = Trace(start=no, process=line.process)
+
+    def frame(self, no: int, line: CleanLine) -> None:
+        """A frame was seen; it begins a traceback whose head is missing."""
+        if line.process not in self._open and _FRAME.match(line.text):
+            self.begin(no, line)
 
     def line(self, no: int, line: CleanLine, raw: str) -> None:
         """Any line after a head."""

@@ -17,7 +17,8 @@ _SHORTEST = 40
 """No terminal is narrower."""
 _WIDEST = 400
 _OWN_LINE = re.compile(
-    r'^\s*File "|^Traceback|^\s*$|^(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b|^During handling|^The above'
+    r"^\s*File \"|^Traceback|^\s*$|^(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b|^\w+(?:\.\w+)+: "
+    r"|^During handling|^The above"
 )
 _CODE = re.compile(r"^\s{4,}\S")
 _TRIMMED = 4
@@ -83,7 +84,8 @@ def _continues(row: str, below: str, width: int | None) -> bool:
         return (
             len(row) >= width - _TRIMMED and _is_bare(below) and not below[0].isspace() and not _OWN_LINE.match(below)
         )
-    return _is_bare(below) and not _OWN_LINE.match(below) and not _CODE.match(below)
+    # Indented rows are code: nobody needs their second half.
+    return not row[0].isspace() and _is_bare(below) and not _OWN_LINE.match(below) and not _CODE.match(below)
 
 
 def _is_bare(row: str) -> bool:
