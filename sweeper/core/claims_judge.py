@@ -1,0 +1,274 @@
+"""A claim against own figures: the verdict and its reason.
+
+In order: comparable figures decide (met, not met, above, below, or mislabelled when a total, a stream count or a chunk
+count explains the gap); a claim that no figure may be held against is implausible or mislabelled where physics says
+so, else not comparable, unknown or not measured. What was measured under other conditions refutes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper.core.claims import LOWER_IS_BETTER, Claim, ClaimResult, ClaimVerdict, Figure, Reading
+from sweeper.core.claims_compare import QUESTIONS, Fit, fit, same, words
+from sweeper.core.claims_limits import Limit, as_output
+from sweeper.core.stats import NOISE
+
+TOLERANCE = 0.05
+"""A claim counts as met within 5 % of its figure: drivers, clocks and prompts of two machines differ by that much."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A figure and how its conditions relate to the claim's."""
+
+    figure: Figure
+    fit: Fit
+
+    def reading(self, claim: Claim) -> Reading | None:
+        return self.figure.readings.get((claim.kind, claim.unit))
+
+
+def check(claim: Claim, figures: Sequence[Figure], limit: Limit | None = None) -> ClaimResult:
+    """The verdict of one claim. `figures`: everything measured; `limit`: from `claims_limits.limit`."""
+    held = [_Held(figure, fit(claim, figure.conditions)) for figure in figures]
+    open_ones = [one for one in held if one.fit.difference is None]
+    measured = [one for one in open_ones if one.reading(claim) is not None]
+    settled = [one for one in measured if not one.fit.unstated and not one.fit.unrecorded]
+    if settled:
+        return _with_notes(_numbers(claim, _strongest(claim, settled)), limit)
+    if limit is not None and limit.broken is not None:
+        return _impossible(claim, limit, held)
+    if measured or (open_ones and _questions(open_ones[0].fit)):
+        return _with_notes(_unknown(claim, (measured or open_ones)[0]), limit)
+    if open_ones:
+        return _with_notes(_not_measured(claim, open_ones), limit)
+    return _with_notes(_apart(claim, held), limit)
+
+
+def _strongest(claim: Claim, held: Sequence[_Held]) -> _Held:
+    """The best figure: a claim that leaves something open is refuted only when no cell reaches it."""
+    sign = -1 if claim.kind in LOWER_IS_BETTER else 1
+    return max(held, key=lambda one: sign * _value(one.reading(claim)))
+
+
+def _value(reading: Reading | None) -> float:
+    return reading.value if reading else 0.0
+
+
+def _band(claim: Claim) -> tuple[float, float]:
+    """The claim with its tolerance: 5 %, or two standard deviations where the source gives a larger spread."""
+    spread = 2 * (claim.spread or 0.0)
+    slack = [max(TOLERANCE * abs(end), spread) for end in (claim.low, claim.high)]
+    return claim.low - slack[0], claim.high + slack[1]
+
+
+def _numbers(claim: Claim, held: _Held) -> ClaimResult:
+    reading = held.reading(claim)
+    assert reading is not None  # noqa: S101  (only figures with a reading come here)
+    low, high = _band(claim)
+    ours_low, ours_high = (
+        (reading.interval.low, reading.interval.high)
+        if reading.interval
+        else (reading.value * (1 - NOISE), reading.value * (1 + NOISE))
+    )
+    if claim.bound == "up-to" and reading.best is not None:
+        ours_high = max(ours_high, reading.best)
+    side = "above" if ours_low > high else "below" if ours_high < low else "inside"
+    verdict = _verdict(claim, side)
+    why = _sentence(claim, held.figure, reading, verdict)
+    explained = _mislabelled(claim, held.figure) if verdict is not ClaimVerdict.MET else None
+    if explained:
+        verdict, why = ClaimVerdict.MISLABELLED, f"{explained}; {why}"
+    return ClaimResult(
+        claim=claim, verdict=verdict, why=why, figure=held.figure, reading=reading, caveats=held.fit.caveats
+    )
+
+
+def _verdict(claim: Claim, side: str) -> ClaimVerdict:
+    if side == "inside":
+        return ClaimVerdict.MET
+    if claim.bound == "ceiling":
+        return ClaimVerdict.NOT_MET if side == "above" else ClaimVerdict.MET
+    worse = "above" if claim.kind in LOWER_IS_BETTER else "below"
+    if claim.promised or claim.bound in ("up-to", "at-least"):
+        if side == worse:
+            return ClaimVerdict.NOT_MET
+        return ClaimVerdict.ABOVE if claim.bound == "exact" and side == "above" else ClaimVerdict.MET
+    return ClaimVerdict.ABOVE if side == "above" else ClaimVerdict.BELOW
+
+
+def _sentence(claim: Claim, figure: Figure, reading: Reading, verdict: ClaimVerdict) -> str:
+    end = claim.high if verdict is ClaimVerdict.ABOVE else claim.low
+    if claim.bound == "ceiling":
+        end = claim.high
+    factor = ""
+    if verdict is not ClaimVerdict.MET and end and reading.value:
+        share = reading.value / end
+        factor = f", {share:.0%} of {end:g}" if share < 2 else f", {share:.1f} times {end:g}"
+        if share < 0.95:
+            factor += f" (the claim is {1 / share:.1f} times as much)"
+    spread = f"[{reading.interval.low:.4g}, {reading.interval.high:.4g}]" if reading.interval else "one launch, no spread"
+    best = f", best window {reading.best:.4g}" if claim.bound == "up-to" and reading.best is not None else ""
+    return f"{figure.label}: {reading.value:.4g} {claim.unit} ({spread}{best}){factor}"
+
+
+def _mislabelled(claim: Claim, figure: Figure) -> str | None:
+    """What else the number would be, from our own figure: a total, one stream of several, chunks instead of tokens."""
+    ours = figure.readings.get(("output", "tok/s")) or figure.readings.get(("end-to-end", "tok/s"))
+    if claim.kind not in ("output", "end-to-end") or ours is None:
+        return None
+    c, claimed = figure.conditions, claim.low
+    isl, osl, streams = claim.conditions.isl or c.isl, claim.conditions.osl or c.osl, c.concurrency or 1
+    if isl and osl and _near(claimed, ours.value * (isl + osl) / osl):
+        return f"a total is quoted as output: {as_output(claimed, isl, osl)}"
+    length = c.acceptance_length
+    if length and length > 1 + 2 * TOLERANCE and _near(claimed, ours.value / length):
+        return f"chunks were counted as tokens: {claimed:g} chunks/s at {length:.2f} tokens a step is {claimed * length:.4g} tok/s"
+    if streams > 1 and _near(claimed, ours.value / streams):
+        return f"one stream is quoted as the sum: {claimed:g} tok/s times {streams} streams is {claimed * streams:g} tok/s"
+    if streams > 1 and _near(claimed, ours.value * streams):
+        return f"the sum was multiplied by the streams once more: {claimed:g} tok/s over {streams} is {claimed / streams:g}"
+    return None
+
+
+def _near(a: float, b: float) -> bool:
+    return abs(a - b) <= TOLERANCE * abs(a)
+
+
+def _impossible(claim: Claim, limit: Limit, held: Sequence[_Held]) -> ClaimResult:
+    closest = max(held, key=lambda one: one.fit.depth, default=None)
+    difference = closest.fit.difference if closest else None
+    if limit.total is not None:
+        verdict, why = ClaimVerdict.MISLABELLED, f"a total is quoted as output: {limit.total}; as output, {limit.broken}"
+    else:
+        verdict, why = ClaimVerdict.IMPLAUSIBLE, str(limit.broken)
+    return ClaimResult(
+        claim=claim,
+        verdict=verdict,
+        why=_and_retracted(claim, why),
+        figure=closest.figure if closest else None,
+        difference=difference[0] if difference else None,
+        caveats=limit.notes,
+    )
+
+
+def _questions(fit: Fit) -> tuple[str, ...]:
+    """To the claim's author first, then what our own record lacks."""
+    ask = [QUESTIONS.get(name, f"at which {words(name)}?") for name in fit.unstated]
+    return (*ask, *(f"our own record does not say: {words(name)}" for name in fit.unrecorded))
+
+
+def _unknown(claim: Claim, held: _Held) -> ClaimResult:
+    ask = _questions(held.fit)
+    reading = held.reading(claim)
+    beside = f"; nearest figure {held.figure.label}: {reading.value:.4g} {claim.unit}" if reading else ""
+    return ClaimResult(
+        claim=claim,
+        verdict=ClaimVerdict.UNKNOWN,
+        why=f"ask: {' '.join(ask)}{beside}",
+        figure=held.figure,
+        reading=reading,
+        ask=ask,
+        caveats=held.fit.caveats,
+    )
+
+
+def _not_measured(claim: Claim, held: Sequence[_Held]) -> ClaimResult:
+    failed = next((one for one in held if one.figure.failed), None)
+    one = failed or held[0]
+    if failed:
+        why = f"{one.figure.label} ran under these conditions and gave no figure: {one.figure.failed}"
+    else:
+        why = f"{one.figure.label} ran under these conditions, but {claim.kind} in {claim.unit} was not measured"
+    return ClaimResult(
+        claim=claim, verdict=ClaimVerdict.NOT_MEASURED, why=why, figure=one.figure, caveats=one.fit.caveats
+    )
+
+
+def _apart(claim: Claim, held: Sequence[_Held]) -> ClaimResult:
+    closest = max(held, key=lambda one: (one.fit.depth, one.reading(claim) is not None), default=None)
+    if closest is None or closest.fit.difference is None:
+        return ClaimResult(claim=claim, verdict=ClaimVerdict.NOT_MEASURED, why="nothing was measured")
+    name, theirs, ours = closest.fit.difference
+    return ClaimResult(
+        claim=claim,
+        verdict=ClaimVerdict.NOT_COMPARABLE,
+        why=f"{words(name)}: claimed with {theirs}, measured with {ours} (closest: {closest.figure.label})",
+        figure=closest.figure,
+        difference=name,
+        caveats=closest.fit.caveats,
+    )
+
+
+def _with_notes(result: ClaimResult, limit: Limit | None) -> ClaimResult:
+    notes = list(limit.notes) if limit else []
+    if limit is not None and limit.broken is not None:
+        notes.append(f"check the limit: {limit.broken}")
+    c = result.claim.conditions
+    why = result.why
+    if result.claim.kind == "total" and c.isl and c.osl:
+        why = f"{why}; {as_output(result.claim.low, c.isl, c.osl)}"
+    return ClaimResult(
+        claim=result.claim,
+        verdict=result.verdict,
+        why=_and_retracted(result.claim, why),
+        figure=result.figure,
+        reading=result.reading,
+        difference=result.difference,
+        ask=result.ask,
+        caveats=(*result.caveats, *notes),
+    )
+
+
+def _and_retracted(claim: Claim, why: str) -> str:
+    return f"{why}; retracted: {claim.retracted}" if claim.retracted else why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """All claims for the conditions of one of our figures, engine and backend left free, beside it."""
+
+    figure: Figure
+    ours: Reading
+    claims: tuple[Claim, ...]
+    """By value, lowest first."""
+
+    def middle(self) -> float:
+        """Median of the claims' mid-values."""
+        values = sorted((claim.low + claim.high) / 2 for claim in self.claims)
+        half = len(values) // 2
+        return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
+
+    def below(self) -> int:
+        """Claims lower than our figure."""
+        return sum((claim.low + claim.high) / 2 < self.ours.value for claim in self.claims)
+
+
+SETTING = ("model", "quantization", "gpu", "gpus", "speculative", "concurrency")
+
+
+def distribution(figure: Figure, claims: Sequence[Claim]) -> Distribution | None:
+    """Output claims that agree with the figure on model, format, GPUs, speculation and concurrency.
+
+    Left out: readings, promises, retracted ones. None where there is no claim or no figure.
+    """
+    ours = figure.readings.get(("output", "tok/s"))
+    if ours is None:
+        return None
+    fitting = [claim for claim in claims if _same_setting(claim, figure)]
+    fitting.sort(key=lambda claim: (claim.low + claim.high) / 2)
+    return Distribution(figure=figure, ours=ours, claims=tuple(fitting)) if fitting else None
+
+
+def _same_setting(claim: Claim, figure: Figure) -> bool:
+    if claim.kind != "output" or claim.bound == "ceiling" or claim.promised or claim.retracted or claim.reading_of:
+        return False
+    if any(getattr(claim.conditions, name) is None for name in SETTING):
+        return False
+    for name in (*SETTING, "draft_tokens", "context"):
+        a, b = getattr(claim.conditions, name), getattr(figure.conditions, name)
+        if a is not None and b is not None and not same(name, a, b):
+            return False
+    return True
