@@ -167,7 +167,8 @@ def _source(traces: Sequence[StreamTrace]) -> str | None:
 
 
 def _near(value: float, wanted: int) -> bool:
-    return abs(value - wanted) <= max(LENGTH_TOLERANCE * wanted, 4)
+    # Natural prompts end at a word; with a small vocabulary one word more or less is a dozen tokens.
+    return abs(value - wanted) <= max(LENGTH_TOLERANCE * wanted, 16)
 
 
 def _isl(asked: Asked, traces: Sequence[StreamTrace]) -> int | None:
