@@ -107,6 +107,7 @@ class LogMatcher:
         self._stream.close()
         self._traces.finish()
         self._last_facts()
+        self._add_counted()
         facts = self._facts.result()
         return decide(
             Story(
@@ -179,6 +180,19 @@ class LogMatcher:
         for no, raw, literals in self._stream.last_lines():
             if any(self._uses[number].fact for number in literals):
                 self._fact(no, Shown(no, raw.decode("utf-8", "replace"), _nothing_before))
+
+    def _add_counted(self) -> None:
+        """Lines that were only counted belong to the event that made their literal too common to read."""
+        latest = {seen.signature.id: seen for seen in self._seen.values()}
+        extra: dict[str, int] = {}
+        for number, use in enumerate(self._uses):
+            for entry in use.entries:
+                if entry.lines >= _MATCHES:
+                    name = entry.signature.id
+                    extra[name] = max(extra.get(name, 0), self._stream.counts[number])
+        for name, count in extra.items():
+            if name in latest:
+                latest[name].count += count
 
     def _fact(self, no: int, line: Shown) -> None:
         self._fact_lines += 1

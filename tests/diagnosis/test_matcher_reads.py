@@ -78,6 +78,12 @@ def test_a_cause_beats_the_reraise_in_front_of_it() -> None:
     assert verdict(f"{BOOT}something else failed\n(Worker_TP0 pid=3) {FAULT}\n") == ("fatal", "tile-too-large")
 
 
+def test_thousands_of_threads_that_say_the_same_are_one_event_with_their_number() -> None:
+    diagnosis = diagnose_bytes((BOOT + f"{FAULT}\n" * 40_000).encode(), OWN)
+    assert diagnosis.cause is not None
+    assert (diagnosis.cause.line_no, diagnosis.count, diagnosis.also) == (2, 40_000, ())
+
+
 def test_only_a_reraise_is_named_as_such() -> None:
     assert verdict(f"{BOOT}something else failed\n") == ("fatal", "reraise")
 
