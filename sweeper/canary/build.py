@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.canary import schema, tokenizer
+from sweeper.canary import heap, schema, tokenizer
 from sweeper.canary.formats import FORMATS, Format
 from sweeper.canary.schema import Role, TensorSpec
 from sweeper.canary.weights import RandomWeights, StoredWeights, Weights
@@ -72,6 +72,7 @@ def write_checkpoint(recipe: Recipe, folder: Path, progress: Progress = lambda t
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: not empty", hint="Give a new folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
+    heap.return_large_blocks()
     fmt, config = FORMATS[recipe.quant], recipe.config
     fused = config["model_type"] == "gpt_oss"
     if fused and recipe.quant not in ("bf16", "mxfp4"):

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.canary import schema
+from sweeper.canary import heap, schema
 from sweeper.canary.formats import FORMATS, unpack_e2m1
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class LazyExperts:
 
 def load(folder: Path) -> Any:
     """The transformers model in float32, eager attention and experts, ready for `no_grad` calls."""
+    heap.return_large_blocks()
     checkpoint = Checkpoint(folder)
     model = schema.empty_model(checkpoint.config)
     model.set_attn_implementation("eager")

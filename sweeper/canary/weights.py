@@ -1,7 +1,8 @@
 """Where the numbers of a canary come from: drawn from a seed, or taken from an existing small checkpoint.
 
 Drawn weights are scaled so that errors show. Every branch adds about as much to the residual stream as the token
-embedding does, router logits have a deviation near 2, and the output head knows a chain: after token t comes
+embedding does; router logits have a deviation near 3.5, so that an expert at the edge of the top-k, which rounding may
+exchange for another, carries little; and the output head knows a chain: after token t comes
 `successor(t)`. Along that chain the right token has most of the probability, so the mean NLL lies far below
 ln(vocabulary) and a greedy continuation does not loop; the other logits vary with everything the layers compute.
 """
@@ -27,14 +28,14 @@ CLIP = 6.0
 
 _GAIN = {
     Role.EMBED: 1.0,
-    Role.ROUTER: 2.0,
+    Role.ROUTER: 3.5,
     Role.GATE: 1.0,
-    Role.ATTENTION_IN: 1.5,
+    Role.ATTENTION_IN: 1.0,
     Role.LINEAR_ATTENTION: 1.0,
     Role.EXPERT_IN: 1.4,
     Role.MLP_IN: 1.4,
 }
-_BRANCH = {Role.EXPERT_OUT: 2.2, Role.MLP_OUT: 1.2, Role.ATTENTION_OUT: 2.5}
+_BRANCH = {Role.EXPERT_OUT: 1.8, Role.MLP_OUT: 1.2, Role.ATTENTION_OUT: 2.5}
 """Gain of a projection back into the residual stream, before division by sqrt(layers)."""
 
 
