@@ -89,11 +89,11 @@ def _tolerance(names: str, nll_shift: float, kl_topk: float, argmax_agreement: f
         )
 
 
-_tolerance("bf16", 0.02, 0.02, 0.95, "FlashInfer MoE tests: bf16 rtol 1e-2, atol 1e-2; rounding of bf16 activations")
-_tolerance("fp8 fp8-block", 0.05, 0.05, 0.90, "FlashInfer MoE tests: fp8 rtol 1e-1, atol 1e-1; activations in e4m3")
-_tolerance("nvfp4", 0.25, 0.25, 0.75, "FlashInfer MoE tests: nvfp4 rtol 2e-1, atol 2e-1; activations in e2m1 (W4A4)")
-_tolerance("mxfp4", 0.25, 0.25, 0.75, "FlashInfer MoE tests: mxfp4 95 % within 1.0 + 5 %; activations bf16, fp8 or fp4")
-_tolerance("nvfp4-w4a16 int4", 0.02, 0.02, 0.95, "weights are exact after dequantisation, activations bf16: as bf16")
+_KERNELS = "FlashInfer tests/moe, element-wise: bf16 1e-2, fp8 1e-1, nvfp4 2e-1, mxfp4 95 % within 1.0 + 5 %"
+_MEASURED = "drawn 2- and 4-layer canaries in bf16 against this reference: KL 0.010 to 0.011, agreement 0.97"
+_tolerance("bf16 nvfp4-w4a16 int4", 0.02, 0.03, 0.94, f"{_MEASURED}; weights exact, activations bf16; {_KERNELS}")
+_tolerance("fp8 fp8-block", 0.05, 0.08, 0.90, f"activations in e4m3; {_KERNELS}")
+_tolerance("nvfp4 mxfp4", 0.25, 0.25, 0.75, f"activations in e2m1, fp8 or bf16 as the backend likes; {_KERNELS}")
 
 
 def load(path: Path) -> GoldenFile:
