@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -127,7 +128,9 @@ class _Build:
         for position, name in enumerate(entry.unknown):
             if name in stated:
                 where: KeyPath = (*place, "unknown", position)
-                self._complain(f"'{name}' is stated as {getattr(conditions, name)} and unknown", self.document.line(where), where)
+                self._complain(
+                    f"'{name}' is stated as {getattr(conditions, name)} and unknown", self.document.line(where), where
+                )
         base = Claim(
             id=entry.id,
             table=self.file.table,
@@ -192,5 +195,22 @@ def find(claims: Sequence[Claim], name: str) -> Claim:
     ids = [claim.id for claim in claims]
     near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5) or [one for one in ids if name in one][:3]
     raise UsageError(
-        f"no claim '{name}'" + (f"; did you mean {', '.join(near)}?" if near else ""), hint="All ids: sweeper claims list"
+        f"no claim '{name}'" + (f"; did you mean {', '.join(near)}?" if near else ""),
+        hint="All ids: sweeper claims list",
     )
+
+
+def select(claims: Sequence[Claim], patterns: Sequence[str]) -> tuple[Claim, ...]:
+    """Claims whose id matches a shell pattern. No patterns: all. UsageError when nothing is left."""
+    if not patterns:
+        return tuple(claims)
+    chosen = tuple(claim for claim in claims if any(fnmatchcase(claim.id, one) for one in patterns))
+    if not chosen:
+        raise UsageError(f"no claim matches {', '.join(patterns)}", hint="All ids: sweeper claims list")
+    return chosen
+
+
+def begin_with(claims: Sequence[Claim], text: str) -> tuple[Claim, ...]:
+    """Claims whose id begins with `text`, else those whose id holds it. UsageError when there are none."""
+    chosen = tuple(claim for claim in claims if claim.id.startswith(text))
+    return chosen or select(claims, [f"*{text}*"])

@@ -34,7 +34,7 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "acceptance": ("%", "tokens/step"),
     "score": ("share", "%", "PPL", "NLL", "points", "right of 40"),
     "latency": ("ms", "s", "ms/token"),
-    "memory": ("GB",),
+    "memory": ("GB", "GB of weights"),
     "ratio": ("x", "%"),
     "compute": ("TFLOPS",),
     "count": ("kernels",),

@@ -61,8 +61,8 @@ class Fit:
     caveats: tuple[str, ...]
 
 
-def fit(claim: Claim, ours: Conditions) -> Fit:
-    """How the claim's conditions relate to ours."""
+def fit(claim: Claim, ours: Conditions, *, recorded: bool = True) -> Fit:
+    """How the claim's conditions relate to ours. `recorded` False: a cell that gave no figure has no workload either."""
     theirs = claim.conditions
     caveats: list[str] = []
     unstated: list[str] = []
@@ -73,15 +73,17 @@ def fit(claim: Claim, ours: Conditions) -> Fit:
         a, b = getattr(theirs, name), getattr(ours, name)
         if name in OUTCOMES or name == "other":
             continue
+        if name == "mig" and b:
+            a = bool(a)
         if a is None:
             if name in DECISIVE and _asked(claim, name):
                 unstated.append(name)
             elif name in claim.unknown:
                 caveats.append(f"the source does not state {words(name)}")
         elif b is None:
-            if name in DECISIVE:
+            if name in DECISIVE and recorded:
                 unrecorded.append(name)
-            elif name != "preset":
+            elif name != "preset" and recorded:
                 caveats.append(f"{words(name)} {shown(a)} is not recorded on our side")
         elif difference is None and not same(name, a, b):
             difference = (name, shown(a), shown(b))
@@ -149,6 +151,14 @@ def _version(claimed: object, ours: object) -> bool:
     return a == b or b.startswith(f"{a}.") or b.startswith(f"{a}+")
 
 
+def _backend(claimed: object, ours: object) -> bool:
+    """Ours may read `auto (marlin)`: asked for auto, ran marlin. `marlin (asked cutlass)` is marlin."""
+    a, b = _plain(str(claimed)), _plain(str(ours))
+    first, _, rest = b.partition(" (")
+    ran = rest.removesuffix(")") if first == "auto" else first
+    return a == first or a == ran
+
+
 def _length(claimed: object, ours: object) -> bool:
     a, b = float(str(claimed)), float(str(ours))
     return abs(a - b) <= max(16.0, 0.05 * a)
@@ -186,6 +196,7 @@ def _speculative(claimed: object, ours: object) -> bool:
 
 _CHECKS: dict[str, Callable[[object, object], bool]] = {
     "gpu": _gpu,
+    "moe_backend": _backend,
     "engine_version": _version,
     "isl": _length,
     "osl": _length,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.claims import LOWER_IS_BETTER, Claim, ClaimResult, ClaimVerdict, Figure, Reading
-from sweeper.core.claims_compare import QUESTIONS, Fit, fit, same, words
+from sweeper.core.claims_compare import QUESTIONS, Fit, fit, words
 from sweeper.core.claims_limits import Limit, as_output
 from sweeper.core.stats import NOISE
 
@@ -32,7 +32,7 @@ class _Held:
 
 def check(claim: Claim, figures: Sequence[Figure], limit: Limit | None = None) -> ClaimResult:
     """The verdict of one claim. `figures`: everything measured; `limit`: from `claims_limits.limit`."""
-    held = [_Held(figure, fit(claim, figure.conditions)) for figure in figures]
+    held = [_Held(figure, fit(claim, figure.conditions, recorded=figure.failed is None)) for figure in figures]
     open_ones = [one for one in held if one.fit.difference is None]
     measured = [one for one in open_ones if one.reading(claim) is not None]
     settled = [one for one in measured if not one.fit.unstated and not one.fit.unrecorded]
@@ -109,7 +109,9 @@ def _sentence(claim: Claim, figure: Figure, reading: Reading, verdict: ClaimVerd
         factor = f", {share:.0%} of {end:g}" if share < 2 else f", {share:.1f} times {end:g}"
         if share < 0.95:
             factor += f" (the claim is {1 / share:.1f} times as much)"
-    spread = f"[{reading.interval.low:.4g}, {reading.interval.high:.4g}]" if reading.interval else "one launch, no spread"
+    spread = (
+        f"[{reading.interval.low:.4g}, {reading.interval.high:.4g}]" if reading.interval else "one launch, no spread"
+    )
     best = f", best window {reading.best:.4g}" if claim.bound == "up-to" and reading.best is not None else ""
     return f"{figure.label}: {reading.value:.4g} {claim.unit} ({spread}{best}){factor}"
 
@@ -127,7 +129,9 @@ def _mislabelled(claim: Claim, figure: Figure) -> str | None:
     if length and length > 1 + 2 * TOLERANCE and _near(claimed, ours.value / length):
         return f"chunks were counted as tokens: {claimed:g} chunks/s at {length:.2f} tokens a step is {claimed * length:.4g} tok/s"
     if streams > 1 and _near(claimed, ours.value / streams):
-        return f"one stream is quoted as the sum: {claimed:g} tok/s times {streams} streams is {claimed * streams:g} tok/s"
+        return (
+            f"one stream is quoted as the sum: {claimed:g} tok/s times {streams} streams is {claimed * streams:g} tok/s"
+        )
     if streams > 1 and _near(claimed, ours.value * streams):
         return f"the sum was multiplied by the streams once more: {claimed:g} tok/s over {streams} is {claimed / streams:g}"
     return None
@@ -141,7 +145,10 @@ def _impossible(claim: Claim, limit: Limit, held: Sequence[_Held]) -> ClaimResul
     closest = max(held, key=lambda one: one.fit.depth, default=None)
     difference = closest.fit.difference if closest else None
     if limit.total is not None:
-        verdict, why = ClaimVerdict.MISLABELLED, f"a total is quoted as output: {limit.total}; as output, {limit.broken}"
+        verdict, why = (
+            ClaimVerdict.MISLABELLED,
+            f"a total is quoted as output: {limit.total}; as output, {limit.broken}",
+        )
     else:
         verdict, why = ClaimVerdict.IMPLAUSIBLE, str(limit.broken)
     return ClaimResult(
@@ -224,51 +231,3 @@ def _with_notes(result: ClaimResult, limit: Limit | None) -> ClaimResult:
 
 def _and_retracted(claim: Claim, why: str) -> str:
     return f"{why}; retracted: {claim.retracted}" if claim.retracted else why
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """All claims for the conditions of one of our figures, engine and backend left free, beside it."""
-
-    figure: Figure
-    ours: Reading
-    claims: tuple[Claim, ...]
-    """By value, lowest first."""
-
-    def middle(self) -> float:
-        """Median of the claims' mid-values."""
-        values = sorted((claim.low + claim.high) / 2 for claim in self.claims)
-        half = len(values) // 2
-        return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
-
-    def below(self) -> int:
-        """Claims lower than our figure."""
-        return sum((claim.low + claim.high) / 2 < self.ours.value for claim in self.claims)
-
-
-SETTING = ("model", "quantization", "gpu", "gpus", "speculative", "concurrency")
-
-
-def distribution(figure: Figure, claims: Sequence[Claim]) -> Distribution | None:
-    """Output claims that agree with the figure on model, format, GPUs, speculation and concurrency.
-
-    Left out: readings, promises, retracted ones. None where there is no claim or no figure.
-    """
-    ours = figure.readings.get(("output", "tok/s"))
-    if ours is None:
-        return None
-    fitting = [claim for claim in claims if _same_setting(claim, figure)]
-    fitting.sort(key=lambda claim: (claim.low + claim.high) / 2)
-    return Distribution(figure=figure, ours=ours, claims=tuple(fitting)) if fitting else None
-
-
-def _same_setting(claim: Claim, figure: Figure) -> bool:
-    if claim.kind != "output" or claim.bound == "ceiling" or claim.promised or claim.retracted or claim.reading_of:
-        return False
-    if any(getattr(claim.conditions, name) is None for name in SETTING):
-        return False
-    for name in (*SETTING, "draft_tokens", "context"):
-        a, b = getattr(claim.conditions, name), getattr(figure.conditions, name)
-        if a is not None and b is not None and not same(name, a, b):
-            return False
-    return True

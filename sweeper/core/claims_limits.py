@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 from sweeper.core.claims import RATES, Claim
 from sweeper.core.geometry import Geometry
+from sweeper.core.memory import bits_per_part, checkpoint_bytes
 from sweeper.core.roofline import EFFICIENCY, Board, SpeedOfLight, speed_of_light
 from sweeper.core.values import Cell, Parallelism, Speculative
+
+
+WEIGHTS = "GB of weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +30,12 @@ class Limit:
 
 
 def limit(claim: Claim, geometry: Geometry | None, board: Board | None) -> Limit | None:
-    """None where it cannot be said: no rate, an unknown model or GPU, concurrency or speculation not stated."""
-    if claim.kind not in RATES or geometry is None or board is None:
+    """None where it cannot be said: no rate, an unknown model, format or GPU, concurrency or speculation not stated."""
+    if geometry is None or not _format_known(claim, geometry):
+        return None
+    if claim.unit == WEIGHTS:
+        return _weights(claim, geometry)
+    if claim.kind not in RATES or board is None:
         return None
     cell, concurrency = _cell(claim), claim.conditions.concurrency
     if cell is None or concurrency is None:
@@ -44,6 +52,25 @@ def limit(claim: Claim, geometry: Geometry | None, board: Board | None) -> Limit
         total=_total(claim, value, bounds, concurrency) if broken else None,
         notes=_notes(claim, value, bounds, concurrency, cell),
     )
+
+
+def _format_known(claim: Claim, geometry: Geometry) -> bool:
+    family = claim.conditions.quantization
+    if family is None:
+        return False
+    return family in ("bf16", "fp16") or min(bits_per_part(geometry, family).values()) < 16
+
+
+def _weights(claim: Claim, geometry: Geometry) -> Limit:
+    """Fewer bytes than the format needs for the model's parameters."""
+    size = checkpoint_bytes(geometry, claim.conditions.quantization) / 1e9
+    if claim.high >= 0.95 * size:
+        return Limit(broken=None)
+    text = (
+        f"{claim.high:g} GB of weights is less than the {size:.0f} GB that {claim.conditions.quantization} needs for "
+        "this model's parameters"
+    )
+    return Limit(broken=text, unconditional=True)
 
 
 def _cell(claim: Claim) -> Cell | None:
