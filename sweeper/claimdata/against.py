@@ -97,7 +97,7 @@ def conditions_of(file: Path | None, pairs: Sequence[str]) -> Conditions:
             raise BadFile(str(file), f"cannot be read: {error.strerror}") from None
         conditions = merged(conditions, _checked(str(file), raw))
     for pair in pairs:
-        name, sign, value = pair.partition("=")
+        name, sign, _ = pair.partition("=")
         if not sign or name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, n=1)
             raise UsageError(

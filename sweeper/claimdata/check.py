@@ -115,8 +115,8 @@ def as_text(results: Sequence[ClaimResult], spread: Sequence[Distribution], *, e
         if rows:
             table = tabulate(rows, headers=["claim", "claimed", "measured", "why"], disable_numparse=True)
             lines += [verdict.value.upper(), textwrap.indent(table, "  "), ""]
-    for one in spread:
-        lines += _beside(one)
+    for group in _grouped(spread):
+        lines += _beside(group)
     counts = Counter(one.verdict.value for one in near)
     lines.append(
         ", ".join(f"{count} {name}" for name, count in counts.items()) or "no claim is about this model and GPU"
@@ -144,25 +144,37 @@ def _row(result: ClaimResult) -> list[str]:
         spread = f" [{reading.interval.low:.4g}, {reading.interval.high:.4g}]" if reading.interval else ""
         measured = f"{reading.value:.4g}{spread}"
     name = claim.text() + ("" if claim.kind == "output" else f" {claim.kind}")
-    return [claim.id, name, measured, "\n".join(textwrap.wrap(result.why, 88))]
+    why = result.why
+    if result.verdict is ClaimVerdict.NOT_COMPARABLE and result.figure:
+        why = why.replace(f" (closest: {result.figure.label})", "")
+    return [claim.id, name, measured, "\n".join(textwrap.wrap(why, 88))]
 
 
-def _beside(one: Distribution) -> list[str]:
-    head = f"Claims beside {one.figure.label}: ours {one.ours.value:.4g} tok/s"
-    n = len(one.claims)
-    low, high = one.claims[0].low, one.claims[-1].high
-    return [
-        f"{head}; {n} published for the same setting, {low:g} to {high:g}, median {one.middle():g}, "
-        f"{one.below()} of them below ours",
-        *(f"  {_bar(claim, high, one)}  {claim.text():<16}{claim.id}" for claim in one.claims),
-        f"  {'#' * max(1, round(30 * one.ours.value / max(high, one.ours.value))):<30}  {one.ours.value:.4g} tok/s: ours",
-        "",
+def _beside(group: Sequence[Distribution]) -> list[str]:
+    """One block for all our figures of one setting: published ones and ours in one order."""
+    claims = group[0].claims
+    ours = [(one.ours.value, "#", f"{one.ours.value:.4g} tok/s", f"ours: {one.figure.label}") for one in group]
+    rows = [((claim.low + claim.high) / 2, "=", claim.text(), claim.id) for claim in claims] + ours
+    most = max(value for value, *_ in rows)
+    c = group[0].figure.conditions
+    drafts = "no speculation" if c.speculative == "none" else f"{c.speculative} {c.draft_tokens}"
+    setting = f"{c.model}, {c.quantization}, {c.gpus}x {c.gpu}, {drafts}, concurrency {c.concurrency}"
+    head = (
+        f"Published for {setting}, any engine: {len(claims)}, {claims[0].low:g} to {claims[-1].high:g} tok/s, median {group[0].middle():g}"
+    )
+    told = [
+        f"  {mark * max(1, round(30 * value / most)):<30}  {text:<14} {name}"
+        for value, mark, text, name in sorted(rows)
     ]
+    below = [f"  {one.below()} of {len(claims)} are below {one.figure.label}" for one in group]
+    return [*textwrap.wrap(head, 110), *told, *below, ""]
 
 
-def _bar(claim: Claim, high: float, one: Distribution) -> str:
-    value = (claim.low + claim.high) / 2
-    return f"{'=' * max(1, round(30 * value / max(high, one.ours.value))):<30}"
+def _grouped(spread: Sequence[Distribution]) -> list[list[Distribution]]:
+    groups: dict[tuple[str, ...], list[Distribution]] = {}
+    for one in spread:
+        groups.setdefault(tuple(claim.id for claim in one.claims), []).append(one)
+    return list(groups.values())
 
 
 def list_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:

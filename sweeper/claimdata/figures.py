@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from statistics import fmean
 from typing import Any
@@ -42,8 +43,17 @@ def figures(record: RunRecord) -> tuple[Figure, ...]:
         ]
         found.append(_figure(record, cell_id, pairs))
     done = {cell_id for cell_id, _ in measured}
-    found += [_failed(record, cell_id) for cell_id in record.cells if cell_id not in done]
+    asked = list(dict.fromkeys(_workload(figure.conditions) for figure in found)) or [()]
+    found += [_failed(record, cell_id, one) for cell_id in record.cells if cell_id not in done for one in asked]
     return tuple(found)
+
+
+_WORKLOAD = ("preset", "concurrency", "isl", "osl", "context")
+
+
+def _workload(conditions: Conditions) -> tuple[tuple[str, Any], ...]:
+    """What a cell was asked; the cells without a figure were asked the same."""
+    return tuple((name, getattr(conditions, name)) for name in _WORKLOAD)
 
 
 def _verdicts(record: RunRecord, cell_id: str) -> list[Verdict]:
@@ -54,13 +64,14 @@ def _figure(record: RunRecord, cell_id: str, pairs: Sequence[tuple[Verdict, Deco
     cell, points = record.cells[cell_id], [point for _, point in pairs]
     return Figure(
         label=f"{cell.label()}, concurrency {points[0].concurrency}",
+        name=cell.name,
         cell_id=cell_id,
         conditions=_conditions(record, cell, pairs[0][0], points),
         readings=readings(points),
     )
 
 
-def _failed(record: RunRecord, cell_id: str) -> Figure:
+def _failed(record: RunRecord, cell_id: str, asked: Sequence[tuple[str, Any]]) -> Figure:
     cell, verdicts = record.cells[cell_id], _verdicts(record, cell_id)
     last = verdicts[-1] if verdicts else None
     why = "it was not launched"
@@ -68,7 +79,8 @@ def _failed(record: RunRecord, cell_id: str) -> Figure:
         why = f"{last.outcome.value} in {last.phase.value}" + (f" ({last.cause.id})" if last.cause else "")
         if last.outcome is Outcome.PASS:
             why = "no valid measurement"
-    return Figure(label=cell.label(), cell_id=cell_id, conditions=_conditions(record, cell, last, ()), failed=why)
+    conditions = replace(_conditions(record, cell, last, ()), **dict(asked))
+    return Figure(label=cell.label(), name=cell.name, cell_id=cell_id, conditions=conditions, failed=why)
 
 
 def _conditions(record: RunRecord, cell: Cell, verdict: Verdict | None, points: Sequence[DecodePoint]) -> Conditions:

@@ -147,6 +147,7 @@ class _Build:
             row=entry.row or "",
             note=entry.note or "",
             retracted=entry.retracted,
+            same_as=entry.same_as,
             path=self.document.path,
             line=self.document.line(place),
         )

@@ -95,10 +95,11 @@ class ClaimFile(Strict):
     row: Text | None = None
     note: Text | None = None
     retracted: Text | None = None
+    same_as: Slug | None = Field(default=None, description="Id of the claim that this one retells.")
 
 
 class ClaimsFile(Strict):
-    """Claims of one publication. `kind`, `unit`, `source`, `conditions` and `unknown` here are every claim's default."""
+    """Claims of one publication. `kind`, `unit`, `source`, `conditions`, `unknown` here are every claim's default."""
 
     table: Text = Field(description="The published table or list these are the figures of.")
     source: SourceFile | None = None

@@ -153,6 +153,8 @@ class Claim:
     note: str = ""
     retracted: str | None = None
     """Who took it back and why."""
+    same_as: str | None = None
+    """Id of the claim that this is a retelling of; it is not counted twice."""
     reading_of: str | None = None
     """Id of the claim that this is one way of reading; None: a figure of its own."""
     path: str = ""
@@ -164,7 +166,8 @@ class Claim:
 
     def text(self) -> str:
         """`39-40 tok/s`, `2660.83 J/1k tok`."""
-        value = f"{self.low:g}" if self.low == self.high else f"{self.low:g}-{self.high:g}"
+        dash = "-" if self.low >= 0 else " to "
+        value = f"{self.low:g}" if self.low == self.high else f"{self.low:g}{dash}{self.high:g}"
         prefix = {"up-to": "up to ", "at-least": "at least ", "ceiling": "at most "}.get(self.bound, "")
         return f"{prefix}{value} {self.unit}"
 
@@ -185,6 +188,8 @@ class Figure:
 
     label: str
     conditions: Conditions
+    name: str | None = None
+    """Name that the matrix gives the cell, such as the published row it stands for."""
     readings: Mapping[tuple[str, str], Reading] = field(default_factory=dict)
     cell_id: str | None = None
     failed: str | None = None

@@ -62,7 +62,7 @@ class Fit:
 
 
 def fit(claim: Claim, ours: Conditions, *, recorded: bool = True) -> Fit:
-    """How the claim's conditions relate to ours. `recorded` False: a cell that gave no figure has no workload either."""
+    """How the claim's conditions relate to ours. `recorded` False: a cell without a figure has no workload."""
     theirs = claim.conditions
     caveats: list[str] = []
     unstated: list[str] = []
@@ -118,7 +118,9 @@ def words(name: str) -> str:
 
 def shown(value: object) -> str:
     """A condition's value for people."""
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else f"{value}"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def same(name: str, claimed: object, ours: object) -> bool:
@@ -156,7 +158,7 @@ def _backend(claimed: object, ours: object) -> bool:
     a, b = _plain(str(claimed)), _plain(str(ours))
     first, _, rest = b.partition(" (")
     ran = rest.removesuffix(")") if first == "auto" else first
-    return a == first or a == ran
+    return a in (first, ran)
 
 
 def _length(claimed: object, ours: object) -> bool:

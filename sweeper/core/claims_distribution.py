@@ -46,7 +46,14 @@ def distribution(figure: Figure, claims: Sequence[Claim]) -> Distribution | None
 
 
 def _same_setting(claim: Claim, figure: Figure) -> bool:
-    if claim.kind != "output" or claim.bound == "ceiling" or claim.promised or claim.retracted or claim.reading_of:
+    if (
+        claim.kind != "output"
+        or claim.bound == "ceiling"
+        or claim.promised
+        or claim.retracted
+        or claim.reading_of
+        or claim.same_as
+    ):
         return False
     if any(getattr(claim.conditions, name) is None for name in SETTING):
         return False

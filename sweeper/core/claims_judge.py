@@ -34,6 +34,8 @@ def check(claim: Claim, figures: Sequence[Figure], limit: Limit | None = None) -
     """The verdict of one claim. `figures`: everything measured; `limit`: from `claims_limits.limit`."""
     held = [_Held(figure, fit(claim, figure.conditions, recorded=figure.failed is None)) for figure in figures]
     open_ones = [one for one in held if one.fit.difference is None]
+    # A matrix names its cells after published rows: two images of one backend are two rows.
+    open_ones = [one for one in open_ones if claim.row and one.figure.name == claim.row] or open_ones
     measured = [one for one in open_ones if one.reading(claim) is not None]
     settled = [one for one in measured if not one.fit.unstated and not one.fit.unrecorded]
     if settled:
@@ -66,7 +68,7 @@ def _band(claim: Claim) -> tuple[float, float]:
 
 def _numbers(claim: Claim, held: _Held) -> ClaimResult:
     reading = held.reading(claim)
-    assert reading is not None  # noqa: S101  (only figures with a reading come here)
+    assert reading is not None
     low, high = _band(claim)
     ours_low, ours_high = (
         (reading.interval.low, reading.interval.high)
@@ -127,13 +129,14 @@ def _mislabelled(claim: Claim, figure: Figure) -> str | None:
         return f"a total is quoted as output: {as_output(claimed, isl, osl)}"
     length = c.acceptance_length
     if length and length > 1 + 2 * TOLERANCE and _near(claimed, ours.value / length):
-        return f"chunks were counted as tokens: {claimed:g} chunks/s at {length:.2f} tokens a step is {claimed * length:.4g} tok/s"
+        tokens = claimed * length
+        return f"chunks were counted as tokens: {claimed:g} chunks/s at {length:.2f} a step is {tokens:.4g} tok/s"
     if streams > 1 and _near(claimed, ours.value / streams):
         return (
             f"one stream is quoted as the sum: {claimed:g} tok/s times {streams} streams is {claimed * streams:g} tok/s"
         )
     if streams > 1 and _near(claimed, ours.value * streams):
-        return f"the sum was multiplied by the streams once more: {claimed:g} tok/s over {streams} is {claimed / streams:g}"
+        return f"the sum was multiplied by the streams again: {claimed:g} tok/s over {streams} is {claimed / streams:g}"
     return None
 
 
@@ -211,12 +214,15 @@ def _apart(claim: Claim, held: Sequence[_Held]) -> ClaimResult:
 
 def _with_notes(result: ClaimResult, limit: Limit | None) -> ClaimResult:
     notes = list(limit.notes) if limit else []
+    doubted = result.claim.retracted is not None or result.claim.promised
     if limit is not None and limit.broken is not None:
         notes.append(f"check the limit: {limit.broken}")
     c = result.claim.conditions
     why = result.why
     if result.claim.kind == "total" and c.isl and c.osl:
         why = f"{why}; {as_output(result.claim.low, c.isl, c.osl)}"
+    if notes and doubted:
+        why = f"{why}; {'; '.join(notes)}"
     return ClaimResult(
         claim=result.claim,
         verdict=result.verdict,

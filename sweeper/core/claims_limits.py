@@ -14,7 +14,6 @@ from sweeper.core.memory import bits_per_part, checkpoint_bytes
 from sweeper.core.roofline import EFFICIENCY, Board, SpeedOfLight, speed_of_light
 from sweeper.core.values import Cell, Parallelism, Speculative
 
-
 WEIGHTS = "GB of weights"
 
 
@@ -135,7 +134,8 @@ def _total(claim: Claim, value: float, bounds: SpeedOfLight, concurrency: int) -
 
 def as_output(total: float, isl: int, osl: int) -> str:
     """`658 tok/s of input and output together is 73.1 tok/s of output at 8192/1024`."""
-    return f"{total:g} tok/s of input and output together is {total * osl / (isl + osl):.1f} tok/s of output at {isl}/{osl}"
+    output = total * osl / (isl + osl)
+    return f"{total:g} tok/s of input and output together is {output:.1f} tok/s of output at {isl}/{osl}"
 
 
 def _notes(claim: Claim, value: float, bounds: SpeedOfLight, concurrency: int, cell: Cell) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ def _speculation(c: Conditions, assumed: list[str]) -> list[Any]:
 
 def _workload(claim: Claim, assumed: list[str]) -> dict[str, Any]:
     c = claim.conditions
-    preset = c.preset if c.preset in PRESETS else _preset_for(claim)
+    preset = c.preset if c.preset is not None and c.preset in PRESETS else _preset_for(claim)
     base = PRESETS[preset].workloads[0]
     osl = c.osl or base.osl
     isl = c.isl or (max(1, c.context - osl // 2) if c.context else base.isl)
