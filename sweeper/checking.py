@@ -1,33 +1,34 @@
 """`sweeper check`: golden vectors against a running server, prefill and decode, at several batch sizes.
 
 Decode is scored along golden's own continuation: a server is followed until its greedy token leaves golden's, then the
-request is repeated from golden's next token on, so that a near-tie costs one position and not the rest.
+request is repeated from golden's next token on, so that a near-tie costs one position and not the rest. Every decode
+request is also a generation that is looked at for collapse.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeper.canary import golden as golden_file
 from sweeper.canary.golden import Case, GoldenFile
-from sweeper.core.errors import EnvironmentNotReady
+from sweeper.core.errors import EnvironmentNotReady, UsageError
 from sweeper.core.numerics import (
     MIN_GENERATIONS,
     Check,
+    Figures,
     Generation,
     Limits,
     Position,
-    Top,
     figures,
     grade,
 )
 from sweeper.core.sanity import problem
 from sweeper.probes.openai import Client, RequestProblem
-from sweeper.probes.scoring import Scorer, Scores
+from sweeper.probes.scoring import Scorer, Scores, says_nan
 from sweeper.probes.text import prompts_for
 
 BATCHES = (1, 4, 8)
@@ -44,6 +45,23 @@ class CheckOptions:
     text_means_something: bool = True
 
 
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What one check gathers."""
+
+    groups: dict[str, Figures] = field(default_factory=dict)
+    generations: list[Generation] = field(default_factory=list)
+    failed: list[RequestProblem] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    asked: int = 0
+
+    def keep(self, answers: list[Scores | RequestProblem]) -> list[Scores | None]:
+        """The answers, None for those that failed; the failures are counted."""
+        self.asked += len(answers)
+        self.failed += [answer for answer in answers if isinstance(answer, RequestProblem)]
+        return [None if isinstance(answer, RequestProblem) else answer for answer in answers]
+
+
 def check_server(
     base_url: str,
     model: str | None,
@@ -51,81 +69,123 @@ def check_server(
     options: CheckOptions | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Check:
-    """The whole check. Raises BadFile for the golden file, EnvironmentNotReady when nobody answers."""
+    """The whole check. Raises BadFile for the golden file, UsageError for a model that is not served,
+    EnvironmentNotReady when nobody answers."""
     options = options or CheckOptions()
     golden = golden_file.load(golden_path) if golden_path else None
+    name = _served(base_url, model)
+    if golden is None:
+        why = "numerics: no golden vectors were given (--golden FILE; sweeper canary build makes them)"
+        return _text_only(base_url, name, options, say, _Found(unchecked=[why]))
+    found = _numeric(base_url, name, golden, options, say)
+    if not found.groups and not any(says_nan(item) for item in found.failed):
+        if all(case.prompt is None for case in golden.cases):
+            found.unchecked.append("text: the weights are drawn, their text means nothing")
+        else:
+            return _text_only(base_url, name, options, say, found)
+    limits = Limits(**golden.tolerance.model_dump(exclude={"source"}))
+    return _graded(found, limits)
+
+
+def _served(base_url: str, model: str | None) -> str:
     client = Client(base_url, model or "")
     try:
-        name = model or _served(client, base_url)
+        models = client.served_models()
     finally:
         client.close()
-    return _numeric(base_url, name, golden, options, say) if golden else _text_only(base_url, name, options, say)
-
-
-def _served(client: Client, base_url: str) -> str:
-    models = client.served_models()
-    if not models:
+    if model is None and not models:
         raise EnvironmentNotReady(
-            f"{base_url} does not answer /v1/models", hint="Is the server up? Name it with --model."
+            f"{base_url} does not answer /v1/models", hint="Is the server up? Name the model with --model."
         )
-    return models[0]
+    if model and models and model not in models:
+        raise UsageError(f"{base_url} serves {', '.join(models)}, not {model}", hint="Leave out --model, or name one.")
+    return model or models[0]
 
 
-def _numeric(base_url: str, name: str, golden: GoldenFile, options: CheckOptions, say: Callable[[str], None]) -> Check:
-    limits = Limits(**golden.tolerance.model_dump(exclude={"source"}))
+def _graded(found: _Found, limits: Limits | None) -> Check:
+    """Grades what was found. A request that fails on the server's side is a fault; one that it refuses, a gap."""
+    if any(says_nan(item) for item in found.failed):
+        found.generations.append(Generation(ids=(), nan=True))
+    broken = [item for item in found.failed if item.status is None or item.status >= 500]
+    refused = [item for item in found.failed if item not in broken]
+    faults = [f"{len(broken)} of {found.asked} requests failed: {broken[0].message}"] if broken else []
+    gaps = [f"{len(refused)} of {found.asked} requests refused: {refused[0].message}"] if refused else []
+    return grade(found.groups, found.generations, limits, unchecked=[*found.unchecked, *gaps], faults=faults)
+
+
+def _numeric(base_url: str, name: str, golden: GoldenFile, options: CheckOptions, say: Callable[[str], None]) -> _Found:
     scorer = Scorer(base_url, name, top_k=golden.top_k)
-    unchecked: list[str] = []
-    groups: dict[str, Any] = {}
-    broken: list[Generation] = []
+    found = _Found()
     try:
         if scorer.detect(golden.cases[0].prompt_ids):
             for batch in options.batches:
                 say(f"prefill, {batch} at a time")
-                groups[f"prefill batch {batch}"] = figures(_prefill(scorer, golden.cases, batch))
+                _prefill(scorer, golden.cases, batch, found)
         else:
-            unchecked.append("prefill: the server scores no prompts (prompt_logprobs, echo or /generate)")
-        generations: list[Generation] = []
-        try:
-            for batch in options.batches:
-                say(f"decode, {batch} at a time")
-                groups[f"decode batch {batch}"] = figures(_decode(scorer, golden.cases, batch))
-            say(f"{options.generations} generations")
-            generations = _generations(scorer, golden.cases, options)
-        except RequestProblem as error:
-            if "NaN" in error.message:
-                broken.append(Generation(ids=(), nan=True))
-            unchecked.append(f"decode: {error.message}")
+            found.unchecked.append("prefill: the server scores no prompts (prompt_logprobs, echo or /generate)")
+            if scorer.refusal and (scorer.refusal.status or 500) >= 500:
+                found.keep([scorer.refusal])
+        long = [case for case in golden.cases if case.greedy_ids]
+        if not long:
+            found.unchecked.append("decode: the golden file holds no continuation")
+        for batch, count in _shares(options) if long else []:
+            say(f"decode, {batch} at a time, {count} generations")
+            if not _decode(scorer, long, batch, count, options, found):
+                break
     finally:
         scorer.close()
-    return grade(groups, [*generations, *broken], limits, unchecked=unchecked)
-
-
-def _prefill(scorer: Scorer, cases: list[Case], batch: int) -> list[Position]:
-    jobs = [case for case in cases for _ in range(max(1, batch // len(cases)))]
-    found = []
-    for case, scores in zip(jobs, scorer.prompts([case.prompt_ids for case in jobs], batch), strict=True):
-        for index, expected in enumerate(case.prompt_logprobs):
-            if expected is not None and index < len(scores.logprobs):
-                found.append(_position(expected, case.prompt_top[index], scores, index))
     return found
 
 
-def _decode(scorer: Scorer, cases: list[Case], batch: int) -> list[Position]:
-    long = [case for case in cases if case.greedy_ids]
-    jobs = [(case, 0) for case in long for _ in range(max(1, math.ceil(batch / max(1, len(long)))))]
-    found: list[Position] = []
-    for _ in range(MAX_RESTARTS + 1):
+def _shares(options: CheckOptions) -> list[tuple[int, int]]:
+    """(batch, generations): two rounds for each batch size, at least 4, and the rest at the largest."""
+    smaller = [(batch, max(4, 2 * batch)) for batch in sorted(options.batches)[:-1]]
+    largest = max(options.batches)
+    return [*smaller, (largest, max(2 * largest, options.generations - sum(count for _, count in smaller)))]
+
+
+def _prefill(scorer: Scorer, cases: list[Case], batch: int, found: _Found) -> None:
+    jobs = [case for case in cases for _ in range(max(1, batch // len(cases)))]
+    positions = []
+    for case, scores in zip(jobs, found.keep(scorer.prompts([c.prompt_ids for c in jobs], batch)), strict=True):
+        for index, expected in enumerate(case.prompt_logprobs):
+            if scores is not None and expected is not None and index < len(scores.logprobs):
+                positions.append(
+                    Position(
+                        golden=expected,
+                        measured=scores.logprobs[index],
+                        golden_top=tuple(case.prompt_top[index] or ()),
+                        measured_top=scores.tops[index],
+                    )
+                )
+    if positions:
+        found.groups[f"prefill batch {batch}"] = figures(positions)
+
+
+def _decode(
+    scorer: Scorer, long: list[Case], batch: int, count: int, options: CheckOptions, found: _Found
+) -> list[Position]:
+    """`count` generations at `batch` in flight, then restarts where they left golden's path. Empty: none answered."""
+    jobs = [(long[number % len(long)], 0) for number in range(count)]
+    positions: list[Position] = []
+    for attempt in range(MAX_RESTARTS + 1):
         if not jobs:
             break
-        length = max(len(case.greedy_ids) - start for case, start in jobs)
+        length = min(GENERATION_TOKENS, max(len(case.greedy_ids) - start for case, start in jobs))
         asked = [case.prompt_ids + case.greedy_ids[:start] for case, start in jobs]
-        following = []
-        for (case, start), scores in zip(jobs, scorer.many(asked, length, batch), strict=True):
-            left = _follow(case, start, scores, found)
+        following: dict[tuple[str, int], tuple[Case, int]] = {}
+        for (case, start), scores in zip(jobs, found.keep(scorer.many(asked, length, batch)), strict=True):
+            if scores is None:
+                continue
+            if attempt == 0:
+                found.generations.append(_generation(case, scores, options))
+            left = _follow(case, start, scores, positions)
             if left is not None:
-                following.append((case, left))
-        jobs = following
-    return found
+                following[case.id, left] = (case, left)
+        jobs = list(following.values())[:count]
+    if positions:
+        found.groups[f"decode batch {batch}"] = figures(positions)
+    return positions
 
 
 def _follow(case: Case, start: int, scores: Scores, found: list[Position]) -> int | None:
@@ -150,52 +210,43 @@ def _follow(case: Case, start: int, scores: Scores, found: list[Position]) -> in
     return None
 
 
-def _position(expected: float, top: list[tuple[int, float]] | None, scores: Scores, index: int) -> Position:
-    golden_top: Top = tuple(top or ())
-    return Position(
-        golden=expected, measured=scores.logprobs[index], golden_top=golden_top, measured_top=scores.tops[index]
+def _generation(case: Case, scores: Scores, options: CheckOptions) -> Generation:
+    golden_fine = options.text_means_something and case.greedy_text and problem(case.greedy_text) is None
+    return Generation(
+        ids=scores.ids,
+        golden_ids=tuple(case.greedy_ids[: len(scores.ids)]),
+        text=scores.text,
+        problem=problem(scores.text) if golden_fine and scores.text else None,
+        nan=any(value is not None and math.isnan(value) for value in scores.logprobs),
     )
 
 
-def _generations(scorer: Scorer, cases: list[Case], options: CheckOptions) -> list[Generation]:
-    long = [case for case in cases if case.greedy_ids]
-    if not long:
-        return []
-    jobs = [long[number % len(long)] for number in range(options.generations)]
-    tokens = min(GENERATION_TOKENS, max(len(case.greedy_ids) for case in long))
-    found = []
-    for case, scores in zip(jobs, scorer.many([c.prompt_ids for c in jobs], tokens, max(options.batches)), strict=True):
-        healthy_text = options.text_means_something and case.greedy_text and problem(case.greedy_text) is None
-        found.append(
-            Generation(
-                ids=scores.ids,
-                golden_ids=tuple(case.greedy_ids[:tokens]),
-                text=scores.text,
-                problem=problem(scores.text) if healthy_text else None,
-                nan=any(value is not None and math.isnan(value) for value in scores.logprobs),
-            )
-        )
-    return found
-
-
-def _text_only(base_url: str, name: str, options: CheckOptions, say: Callable[[str], None]) -> Check:
-    """Without golden vectors: only text can be looked at."""
+def _text_only(base_url: str, name: str, options: CheckOptions, say: Callable[[str], None], found: _Found) -> Check:
+    """Without log-probabilities: only text can be looked at, over the completions or the chat route."""
     client = Client(base_url, name)
     prompts = prompts_for("")
     say(f"{options.generations} generations, text only")
-    found = []
+    problems: list[RequestProblem] = []
     try:
         for number in range(options.generations):
-            answer = client.complete(f"{number}. {prompts[number % len(prompts)].prompt}", max_tokens=GENERATION_TOKENS)
-            found.append(Generation(ids=(), text=answer.text, problem=problem(answer.text)))
-    except RequestProblem as error:
-        raise EnvironmentNotReady(
-            f"{base_url}: {error.message}", hint="Is the server up and the model name right?"
-        ) from None
+            prompt = f"{number}. {prompts[number % len(prompts)].prompt}"
+            try:
+                answer = client.complete(prompt, max_tokens=GENERATION_TOKENS)
+            except RequestProblem as failure:
+                problems.append(failure)
+                if len(problems) > 2 and not found.generations:
+                    break
+                continue
+            found.generations.append(Generation(ids=(), text=answer.text, problem=problem(answer.text)))
     finally:
         client.close()
-    why = "numerics: no golden vectors were given (--golden FILE; sweeper canary build makes them)"
-    return grade({}, found, None, unchecked=[why])
+    found.asked += len(problems) + len(found.generations)
+    found.failed += problems
+    if not found.generations:
+        raise EnvironmentNotReady(
+            f"{base_url}: {problems[0].message}", hint="Is the server up and the model name right?"
+        )
+    return _graded(found, None)
 
 
 def as_json(check: Check) -> dict[str, Any]:
@@ -217,14 +268,15 @@ def as_json(check: Check) -> dict[str, Any]:
         "nan": check.nan,
         "unchecked": list(check.unchecked),
         "reasons": list(check.reasons),
-        "groups": {
-            name: {
-                "positions": group.positions,
-                "shift": group.shift,
-                "kl_topk": group.kl_topk,
-                "argmax_agreement": group.argmax_agreement,
-                "nan": group.nan,
-            }
-            for name, group in check.groups.items()
-        },
+        "groups": {name: _group_json(group) for name, group in check.groups.items()},
+    }
+
+
+def _group_json(group: Figures) -> dict[str, Any]:
+    return {
+        "positions": group.positions,
+        "shift": group.shift,
+        "kl_topk": group.kl_topk,
+        "argmax_agreement": group.argmax_agreement,
+        "nan": group.nan,
     }

@@ -150,10 +150,14 @@ def grade(
     limits: Limits | None,
     *,
     unchecked: Sequence[str] = (),
+    faults: Sequence[str] = (),
 ) -> Check:
-    """The worst group decides. Nothing compared and nothing generated is `unchecked`, never right."""
-    reasons: list[str] = []
-    verdict: Grade = "right"
+    """The worst group decides. Nothing compared and nothing generated is `unchecked`, never right.
+
+    `faults`: requests that broke on the server's side, in words; with any of them nothing is right.
+    """
+    reasons: list[str] = list(faults)
+    verdict: Grade = "degraded" if faults else "right"
     scored = {name: group for name, group in groups.items() if group.positions or group.nan}
     nan = any(group.nan for group in scored.values()) or any(item.nan for item in generations)
     if limits:
@@ -169,7 +173,7 @@ def grade(
     if nan:
         reasons.append("NaN in the log-probabilities")
         verdict = "garbage"
-    if not (scored and limits) and not generations:
+    if not (scored and limits) and not generations and not faults:
         verdict = "unchecked"
     return Check(
         verdict=verdict,

@@ -7,6 +7,7 @@ the plain OpenAI `echo` + `logprobs`. What a server cannot do is said, not skipp
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ class Scorer:
         )
         self._model, self._k = model, top_k
         self.dialect: str | None = None
+        self.refusal: RequestProblem | None = None
+        """What the server said to the last dialect, where `detect` found none."""
 
     def close(self) -> None:
         self._http.close()
@@ -50,7 +53,9 @@ class Scorer:
         for name in ("vllm", "sglang", "openai"):
             try:
                 scores = self._prompt(name, ids)
-            except RequestProblem:
+            except RequestProblem as problem:
+                if self.refusal is None or (problem.status or 0) >= 500:
+                    self.refusal = problem
                 continue
             if any(value is not None for value in scores.logprobs):
                 self.dialect = name
@@ -75,15 +80,24 @@ class Scorer:
         }
         return self._post_completion(body, generated=True)
 
-    def many(self, jobs: list[list[int]], tokens: int, batch: int) -> list[Scores]:
-        """Greedy for every prompt, `batch` at a time in flight. Raises the first RequestProblem."""
-        with ThreadPoolExecutor(max_workers=batch) as pool:
-            return list(pool.map(lambda ids: self.greedy(ids, tokens), jobs))
+    def many(self, jobs: list[list[int]], tokens: int, batch: int) -> list[Scores | RequestProblem]:
+        """Greedy for every prompt, `batch` at a time in flight; a request that fails is an item of the answer."""
+        return self._each(lambda ids: self.greedy(ids, tokens), jobs, batch)
 
-    def prompts(self, jobs: list[list[int]], batch: int) -> list[Scores]:
+    def prompts(self, jobs: list[list[int]], batch: int) -> list[Scores | RequestProblem]:
         """`prompt` for every job, `batch` at a time."""
+        return self._each(self.prompt, jobs, batch)
+
+    @staticmethod
+    def _each(ask: Callable[[list[int]], Scores], jobs: list[list[int]], batch: int) -> list[Scores | RequestProblem]:
+        def one(ids: list[int]) -> Scores | RequestProblem:
+            try:
+                return ask(ids)
+            except RequestProblem as problem:
+                return problem
+
         with ThreadPoolExecutor(max_workers=batch) as pool:
-            return list(pool.map(self.prompt, jobs))
+            return list(pool.map(one, jobs))
 
     def _prompt(self, dialect: str, ids: list[int]) -> Scores:
         if dialect == "sglang":
@@ -102,7 +116,7 @@ class Scorer:
         logprobs: list[float | None] = []
         tops: list[Top] = []
         for token, row in zip(ids, rows, strict=True):
-            entries = {int(key): _number(value.get("logprob")) for key, value in (row or {}).items()}
+            entries = _entries(row)
             logprobs.append(entries.get(token))
             tops.append(_sorted(entries))
         return Scores(ids=tuple(ids), logprobs=tuple(logprobs), tops=tuple(tops))
@@ -148,7 +162,8 @@ class Scorer:
         ]
         return Scores(
             ids=tuple(token for token in ids if token is not None),
-            logprobs=tuple(None if value is None else _number(value) for value in values),
+            # Serialisers write NaN as null; only an echoed prompt's first token has a right to be null.
+            logprobs=tuple(None if value is None and not generated else _number(value) for value in values),
             tops=tuple(tops),
             text=str(choice.get("text") or ""),
         )
@@ -179,6 +194,20 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _entries(row: Any) -> dict[int, float]:
+    """One row of vLLM's prompt_logprobs: {token id: {"logprob": x}}. Raises RequestProblem for another shape."""
+    try:
+        return {int(key): _number(value["logprob"]) for key, value in (row or {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise RequestProblem("the server's prompt_logprobs have an unknown shape") from None
+
+
+def says_nan(problem: RequestProblem) -> bool:
+    """Whether an error is a NaN that strict JSON could not carry (Starlette's words, and a bare NaN in the body)."""
+    text = problem.message.lower()
+    return "not json compliant" in text or "nan in json" in text
 
 
 def _sorted(entries: dict[int, float]) -> Top:

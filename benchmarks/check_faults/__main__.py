@@ -1,0 +1,158 @@
+"""Every fault and 100 healthy servers, through `sweeper check` over HTTP; prints the table.
+
+    python -m benchmarks.check_faults [--healthy 100] [--work DIR] [--only TEXT] [--drawn]
+
+Needs torch and transformers. Exit 1 when a fault is missed or a healthy server is accused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.check_faults.faults import CASES, Case
+from benchmarks.check_faults.model import Faults, load
+from benchmarks.check_faults.server import serving
+from sweeper.canary.golden import FILE_NAME
+from sweeper.canary.make import Order, make
+from sweeper.checking import check_server
+from sweeper.core.numerics import Check, Figures
+
+QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4")
+HEALTHY_QUANTS = ("bf16", "fp8", "nvfp4")
+WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One server to check: a fault by its index in CASES, or None for a healthy one."""
+
+    folder: Path
+    quant: str
+    seed: int
+    fault: int | None = None
+    tensor_parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What `check` said."""
+
+    run: Run
+    verdict: str
+    figures: str
+    reason: str
+    seconds: float
+
+
+def check(run: Run) -> Result:
+    """One server, one check, in this process."""
+    torch.set_num_threads(1)
+    case = CASES[run.fault] if run.fault is not None else Case(name="healthy", make=Faults, tp=run.tensor_parallel)
+    model = load(run.folder, case.make(), case.noise(run.seed))
+    begun = time.monotonic()
+    with serving(model, seed=run.seed, strict=case.strict) as url:
+        found = check_server(url, None, run.folder / FILE_NAME)
+    reason = found.reasons[0] if found.reasons else ""
+    return Result(run=run, verdict=found.verdict, figures=_figures(found), reason=reason,
+                  seconds=time.monotonic() - begun)  # fmt: skip
+
+
+def _figures(found: Check) -> str:
+    groups = [group for group in found.groups.values() if group.positions]
+    if not groups:
+        return "- | -"
+    return f"{_largest(groups)} | {max(group.kl_topk or 0.0 for group in groups):.4f}"
+
+
+def _largest(groups: list[Figures]) -> str:
+    return f"{max((group.shift or 0.0 for group in groups), key=abs):+.4f}"
+
+
+def build(work: Path) -> dict[str, Path]:
+    """The speaking canary in every format, made once."""
+    folders = {}
+    for quant in QUANTS:
+        folders[quant] = work / f"speaking-{quant}"
+        if not (folders[quant] / FILE_NAME).is_file():
+            make(Order(like="speaking", quant=quant, keep_weights=True, out=folders[quant]))
+            print(f"built {folders[quant].name}", file=sys.stderr, flush=True)
+    return folders
+
+
+def plan(folders: dict[str, Path], healthy: int, only: str) -> list[Run]:
+    """Faults first, then healthy servers round the formats, a quarter of them as two ranks."""
+    broken = [
+        Run(folder=folders[quant], quant=quant, seed=index, fault=index)
+        for index, case in enumerate(CASES)
+        for quant in case.quants
+        if only in case.name
+    ]
+    quants = [HEALTHY_QUANTS[number % len(HEALTHY_QUANTS)] for number in range(healthy)]
+    return broken + [
+        Run(folder=folders[quant], quant=quant, seed=seed, tensor_parallel=2 if seed % 4 == 3 else 1)
+        for seed, quant in enumerate(quants)
+    ]
+
+
+def table(results: list[Result]) -> str:
+    lines = [
+        "| fault | format | verdict | largest NLL shift | largest KL | first reason |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        if result.run.fault is not None:
+            name = CASES[result.run.fault].name
+            lines.append(f"| {name} | {result.run.quant} | {result.verdict} | {result.figures} | {result.reason} |")
+    lines += [
+        "",
+        "| healthy servers | format | judged right | largest NLL shift | largest KL |",
+        "|---|---|---|---|---|",
+    ]
+    for quant in HEALTHY_QUANTS:
+        own = [r for r in results if r.run.fault is None and r.run.quant == quant]
+        if own:
+            right = sum(result.verdict == "right" for result in own)
+            shift, kl = (max((r.figures.split(" | ")[part] for r in own), key=_size) for part in (0, 1))
+            lines.append(f"| {len(own)} | {quant} | {right} | {shift} | {kl} |")
+    return "\n".join(lines)
+
+
+def _size(text: str) -> float:
+    return abs(float(text)) if text != "-" else 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.check_faults", description=__doc__)
+    parser.add_argument("--healthy", type=int, default=100)
+    parser.add_argument("--only", default="", help="faults whose name holds this text")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sweeper-check-faults")
+    args = parser.parse_args()
+    begun = time.monotonic()
+    runs = plan(build(args.work), args.healthy, args.only)
+    results = []
+    with ProcessPoolExecutor(WORKERS) as pool:
+        for result in pool.map(check, runs):
+            results.append(result)
+            name = "healthy" if result.run.fault is None else CASES[result.run.fault].name
+            print(f"{len(results)}/{len(runs)} {name} {result.run.quant}: {result.verdict} {result.figures} "
+                  f"{result.seconds:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
+    print(table(results))
+    faults = [result for result in results if result.run.fault is not None]
+    healthy = [result for result in results if result.run.fault is None]
+    caught = sum(result.verdict in ("degraded", "garbage") for result in faults)
+    false = sum(result.verdict != "right" for result in healthy)
+    print(f"\n{caught} of {len(faults)} faults caught, {false} of {len(healthy)} healthy servers accused, "
+          f"{time.monotonic() - begun:.0f} s")  # fmt: skip
+    return 0 if caught == len(faults) and not false else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,276 @@
+"""A Qwen3-MoE forward in float32 that rounds where real kernels round, with places where a fault can be put in.
+
+Written for the benchmark, independent of transformers: without noise it reproduces the golden vectors to 1e-4, with it
+it stands for a healthy kernel (bf16 activations, another order of summation per run and batch size, activations in
+e4m3 or e2m1 where the checkpoint's format says so).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.canary.formats import FORMATS
+from sweeper.canary.reference import Checkpoint
+
+E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+MIDPOINTS = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+
+
+@dataclass(slots=True, kw_only=True)
+class Faults:
+    """What is broken. Every field's default is healthy.
+
+    `parts(name, tensors)` edits a matrix as stored, before it is decoded; `weights(model)` edits decoded matrices.
+    `router(logits, top_k)` returns (logits, top_k). `output(layer, x)` edits what a layer adds to the residual stream.
+    """
+
+    parts: Callable[[str, dict[str, Tensor]], dict[str, Tensor]] | None = None
+    weights: Callable[[Model], None] | None = None
+    router: Callable[[Tensor, int], tuple[Tensor, int]] | None = None
+    renormalise: bool = True
+    output: Callable[[int, Tensor], Tensor] | None = None
+    activation: Callable[[Tensor], Tensor] = torch.nn.functional.silu
+    stale_kv: bool = False
+    position_offset: int = 0
+    attention_window: int | None = None
+    lost_rank: bool = False
+    min_batch: int = 0
+    """The fault shows only in batches larger than this."""
+    collapse_rate: float = 0.0
+    logit_scale: float = 1.0
+    saturate: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Noise:
+    """Healthy differences: `splits` partial sums per matrix product, results rounded to bf16. None of it with exact=True."""
+
+    exact: bool = False
+    seed: int = 0
+    tensor_parallel: int = 1
+
+    def splits(self, batch: int) -> int:
+        """Kernels tile differently by batch size and by machine."""
+        return max(self.tensor_parallel, 1 + (self.seed + batch.bit_length()) % 4)
+
+
+@dataclass(slots=True)
+class Cache:
+    """Keys and values per layer, [rows, kv heads, places, head size], and how many places of a row are written."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    lengths: Tensor
+
+
+@dataclass(slots=True)
+class Model:
+    """A checkpoint in memory. `experts_in` [layers][experts, 2 * size, hidden]; `experts_out` [experts, hidden, size]."""
+
+    config: dict[str, Any]
+    quant: str
+    tensors: dict[str, Tensor]
+    experts_in: list[Tensor]
+    experts_out: list[Tensor]
+    faults: Faults = field(default_factory=Faults)
+    noise: Noise = field(default_factory=Noise)
+    batch: int = 1
+
+    def broken(self) -> bool:
+        return self.batch > self.faults.min_batch
+
+    def new_cache(self, rows: int, places: int) -> Cache:
+        shape = (rows, self.config["num_key_value_heads"], places, self.config["head_dim"])
+        layers = range(self.config["num_hidden_layers"])
+        empty = [torch.zeros(shape) for _ in layers]
+        return Cache(empty, [torch.zeros(shape) for _ in layers], torch.zeros(rows, dtype=torch.long))
+
+    def forward(self, ids: Tensor, counts: Tensor, cache: Cache) -> Tensor:
+        """Logits [rows, tokens, vocabulary] for `ids`, of which a row's first `counts` are real; extends the cache."""
+        self.batch = ids.shape[0]
+        places = cache.lengths[:, None] + torch.arange(ids.shape[1])[None]
+        x = self.tensors["model.embed_tokens.weight"][ids]
+        for layer in range(self.config["num_hidden_layers"]):
+            name = f"model.layers.{layer}."
+            x = self._round(x + self._attention(layer, self._norm(x, name + "input_layernorm.weight"), places, cache))
+            added = self._moe(layer, self._norm(x, name + "post_attention_layernorm.weight"))
+            if self.faults.output and self.broken():
+                added = self.faults.output(layer, added)
+            x = self._round(x + added)
+        cache.lengths += counts
+        logits = self._linear(self._norm(x, "model.norm.weight"), self.tensors["lm_head.weight"])
+        return logits * self.faults.logit_scale if self.broken() else logits
+
+    def _attention(self, layer: int, x: Tensor, places: Tensor, cache: Cache) -> Tensor:
+        heads, kv, size = (self.config[key] for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+        name = f"model.layers.{layer}.self_attn."
+        rows, tokens, _ = x.shape
+        q, k, v = (
+            self._matrix(x, f"{name}{kind}_proj.weight").view(rows, tokens, count, size).transpose(1, 2)
+            for kind, count in (("q", heads), ("k", kv), ("v", kv))
+        )
+        offset = self.faults.position_offset if self.broken() and tokens == 1 else 0
+        q = self._round(self._rotate(self._norm(q, name + "q_norm.weight"), places + offset))
+        k = self._round(self._rotate(self._norm(k, name + "k_norm.weight"), places))
+        self._write(layer, k, v, places, cache)
+        keys, values = (part[layer].repeat_interleave(heads // kv, 1) for part in (cache.keys, cache.values))
+        scores = q @ keys.transpose(2, 3) / size**0.5
+        seen = torch.arange(keys.shape[2])
+        hidden = seen[None, None] > places[:, :, None]
+        if self.faults.attention_window and self.broken():
+            hidden = hidden | (seen[None, None] <= places[:, :, None] - self.faults.attention_window)
+        weights = torch.softmax(scores.masked_fill(hidden[:, None], float("-inf")), -1)
+        mixed = self._round(self._round(weights) @ values).transpose(1, 2).reshape(rows, tokens, heads * size)
+        return self._matrix(mixed, name + "o_proj.weight")
+
+    def _write(self, layer: int, k: Tensor, v: Tensor, places: Tensor, cache: Cache) -> None:
+        if k.shape[2] == 1 and self.faults.stale_kv and self.broken():
+            # Every fourth new token's slot keeps what the slot before it holds.
+            old = (places % 4 == 0).view(-1, 1, 1, 1)
+            before = (places - 1).clamp(min=0)[:, None, :, None].expand_as(k)
+            k = torch.where(old, cache.keys[layer].gather(2, before), k)
+            v = torch.where(old, cache.values[layer].gather(2, before), v)
+        index = places[:, None, :, None].expand_as(k)
+        cache.keys[layer].scatter_(2, index, k)
+        cache.values[layer].scatter_(2, index, v)
+
+    def _rotate(self, x: Tensor, places: Tensor) -> Tensor:
+        half = x.shape[-1] // 2
+        inverse = float(self.config["rope_theta"]) ** (-torch.arange(half) / half)
+        angle = places[:, None, :, None] * inverse
+        a, b = x[..., :half], x[..., half:]
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+
+    def _moe(self, layer: int, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        logits = self._linear(flat, self.tensors[f"model.layers.{layer}.mlp.gate.weight"])
+        top_k = int(self.config["num_experts_per_tok"])
+        faulty = self.broken()
+        if self.faults.router and faulty:
+            logits, top_k = self.faults.router(logits, top_k)
+        weights, chosen = torch.softmax(logits, -1).topk(top_k, -1)
+        if self.config.get("norm_topk_prob") and (self.faults.renormalise or not faulty):
+            weights = weights / weights.sum(-1, keepdim=True)
+        spread = torch.zeros_like(logits).scatter_(1, chosen, weights)
+        gate, up = self._products(self._quantised(flat), self.experts_in[layer]).chunk(2, -1)
+        act = self.faults.activation if faulty else torch.nn.functional.silu
+        inner = self._quantised(self._round(act(gate) * up))
+        if self.faults.saturate is not None and faulty:
+            inner = inner.clamp(-self.faults.saturate, self.faults.saturate)
+        out = self._partial(
+            lambda a, b: torch.bmm(inner[..., a:b].transpose(0, 1), self.experts_out[layer][..., a:b].mT).transpose(
+                0, 1
+            ),
+            inner.shape[-1],
+            drop_last=self.faults.lost_rank,
+        )
+        return self._round((out * spread[..., None]).sum(1)).view_as(x)
+
+    def _products(self, flat: Tensor, weight: Tensor) -> Tensor:
+        return self._partial(
+            lambda a, b: torch.matmul(flat[..., a:b], weight[..., a:b].mT).transpose(0, 1), flat.shape[-1]
+        )
+
+    def _matrix(self, x: Tensor, name: str) -> Tensor:
+        quantised = f"{name}_scale" in self.tensors or f"{name}_scale_inv" in self.tensors
+        return self._linear(self._quantised(x) if quantised else x, self.tensors[name])
+
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self._partial(lambda a, b: x[..., a:b] @ weight[:, a:b].t(), x.shape[-1])
+
+    def _partial(self, product: Callable[[int, int], Tensor], size: int, *, drop_last: bool = False) -> Tensor:
+        count = 1 if self.noise.exact else self.noise.splits(self.batch)
+        edges = [size * part // count for part in range(count + 1)]
+        if drop_last and self.broken() and self.noise.tensor_parallel > 1:
+            edges = edges[: len(edges) - count // self.noise.tensor_parallel]
+        # Partial sums of one device stay in float32; those of ranks meet in bf16.
+        meet = self._round if self.noise.tensor_parallel > 1 else (lambda x: x)
+        total = meet(product(edges[0], edges[1]))
+        for a, b in zip(edges[1:-1], edges[2:], strict=True):
+            total = meet(total + meet(product(a, b)))
+        return self._round(total)
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        scaled = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + float(self.config["rms_norm_eps"]))
+        return self._round(scaled * self.tensors[name])
+
+    def _round(self, x: Tensor) -> Tensor:
+        return x if self.noise.exact else x.bfloat16().float()
+
+    def _quantised(self, x: Tensor) -> Tensor:
+        """Activations as a kernel of this format sees them."""
+        if self.noise.exact:
+            return x
+        if self.quant == "fp8":
+            scale = (x.abs().amax(-1, keepdim=True) / 448).clamp(min=1e-12)
+            return (x / scale).to(torch.float8_e4m3fn).float() * scale
+        if self.quant == "fp8-block":
+            blocks = x.reshape(*x.shape[:-1], -1, min(128, x.shape[-1]))
+            scale = (blocks.abs().amax(-1, keepdim=True) / 448).clamp(min=1e-12)
+            return ((blocks / scale).to(torch.float8_e4m3fn).float() * scale).reshape(x.shape)
+        if self.quant == "nvfp4":
+            return _e2m1(x)
+        return x
+
+
+def _e2m1(x: Tensor, second: float = 64.0 / (6 * 448)) -> Tensor:
+    """NVFP4 activations: an e4m3 scale per 16 values under the checkpoint's static second-level scale."""
+    blocks = x.reshape(*x.shape[:-1], -1, 16)
+    scale = (blocks.abs().amax(-1, keepdim=True) / (6 * second)).clamp(max=448).to(torch.float8_e4m3fn).float() * second
+    values = E2M1[torch.bucketize((blocks / scale.clamp(min=1e-30)).abs(), MIDPOINTS)]
+    return (values * blocks.sign() * scale).reshape(x.shape)
+
+
+def load(folder: Path, faults: Faults | None = None, noise: Noise | None = None) -> Model:
+    """The checkpoint, decoded to float32, with weight faults put in."""
+    faults = faults or Faults()
+    checkpoint = _Faulty(folder, faults)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if config["model_type"] != "qwen3_moe":
+        raise SystemExit(f"{folder}: model type {config['model_type']}; the reference server knows qwen3_moe only")
+    names = [name for name in checkpoint.names() if ".experts." not in name]
+    tensors = {name: checkpoint.tensor(name) for name in names if name.endswith("weight")}
+    tensors |= {name: torch.zeros(0) for name in names if name.endswith(("_scale", "_scale_inv"))}
+    experts_in, experts_out = [], []
+    for layer in range(config["num_hidden_layers"]):
+        base = f"model.layers.{layer}.mlp.experts."
+        count = range(int(config["num_experts"]))
+        experts_in.append(
+            torch.stack(
+                [
+                    torch.cat([checkpoint.tensor(f"{base}{e}.{kind}_proj.weight") for kind in ("gate", "up")])
+                    for e in count
+                ]
+            )
+        )
+        experts_out.append(torch.stack([checkpoint.tensor(f"{base}{e}.down_proj.weight") for e in count]))
+    model = Model(config, checkpoint.quant, tensors, experts_in, experts_out, faults, noise or Noise())
+    if faults.weights:
+        faults.weights(model)
+    return model
+
+
+class _Faulty(Checkpoint):
+    """Decodes after the fault has touched the stored parts."""
+
+    def __init__(self, folder: Path, faults: Faults) -> None:
+        super().__init__(folder)
+        self._edit = faults.parts
+
+    def names(self) -> list[str]:
+        return list(self._files)
+
+    def tensor(self, name: str) -> Tensor:
+        module = name.rpartition(".")[0]
+        parts = {full.rpartition(".")[2]: self.raw(full) for full in self._files if full.rpartition(".")[0] == module}
+        if self._edit is None or len(parts) < 2:
+            return super().tensor(name)
+        decoded: Tensor = FORMATS[self.quant].decode(self._edit(name, dict(parts)))
+        return decoded
