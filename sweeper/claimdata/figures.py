@@ -131,7 +131,7 @@ def _machine(facts: Mapping[str, Any], world: int) -> dict[str, Any]:
     name = gpus[0]["name"] if gpus else declared.get("gpu")
     none = not gpus and (declared.get("count") == 0 or (bool(host) and name is None))
     system = None
-    if host:
+    if "wsl" in host:
         system = "wsl2" if host.get("wsl") else "linux"
     links = [link.get("p2p") for link in host.get("links") or ()]
     return {

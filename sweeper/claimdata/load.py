@@ -36,6 +36,12 @@ def load_claims(extra_dirs: Iterable[Path | str] = ()) -> tuple[Claim, ...]:
                 claim.path, f"id '{claim.id}' is taken: {other.path}:{other.line}", line=claim.line, hint=_HINT
             )
         seen[claim.id] = claim
+    for claim in claims:
+        if claim.same_as is not None and claim.same_as not in seen:
+            near = difflib.get_close_matches(claim.same_as, seen, n=1)
+            more = f"; did you mean '{near[0]}'?" if near else ""
+            problem = f"no claim has the id '{claim.same_as}'{more}"
+            raise BadFile(claim.path, problem, line=claim.line, key="same_as", hint=_HINT)
     return tuple(claims)
 
 

@@ -55,7 +55,8 @@ def _same_setting(claim: Claim, figure: Figure) -> bool:
         or claim.same_as
     ):
         return False
-    if any(getattr(claim.conditions, name) is None for name in SETTING):
+    asked = SETTING if claim.conditions.speculative == "none" else (*SETTING, "draft_tokens")
+    if any(getattr(claim.conditions, name) is None for name in asked):
         return False
     for name in (*SETTING, "draft_tokens", "context"):
         a, b = getattr(claim.conditions, name), getattr(figure.conditions, name)
