@@ -159,7 +159,8 @@ def _beside(group: Sequence[Distribution]) -> list[str]:
     c = group[0].figure.conditions
     drafts = "no speculation" if c.speculative == "none" else f"{c.speculative} {c.draft_tokens}"
     setting = f"{c.model}, {c.quantization}, {c.gpus}x {c.gpu}, {drafts}, concurrency {c.concurrency}"
-    head = f"Published for {setting}, any engine: {len(claims)}, {claims[0].low:g} to {claims[-1].high:g} tok/s, median {group[0].middle():g}"
+    numbers = f"{len(claims)}, {claims[0].low:g} to {claims[-1].high:g} tok/s, median {group[0].middle():g}"
+    head = f"Published for {setting}, any engine: {numbers}"
     told = [
         f"  {mark * max(1, round(30 * value / most)):<30}  {text:<14} {name}"
         for value, mark, text, name in sorted(rows)

@@ -18,7 +18,11 @@ IMAGES = {"vllm": ("vllm/vllm-openai:v{}", "0.19.1"), "sglang": ("lmsysorg/sglan
 """Pattern of the published image, and the version taken where the claim names none: that of matrices/qwen3.5-*."""
 BACKENDS = {"vllm": ["auto", "marlin", "flashinfer_cutlass"], "sglang": ["auto", "flashinfer_cutlass"]}
 """Candidates for NVFP4 experts where the claim names no backend."""
-_BEHIND_BY_HAND = {
+NEWER = {("vllm", "b12x"): "0.33.0"}
+"""Backends that the usual version does not have."""
+FORKS = {("sglang", "b12x"): "--moe-runner-backend"}
+"""Backends that no release of the engine has: the flag is handed through, the image has to be named."""
+_BY_HAND = {
     "os": "the operating system", "thinking": "thinking", "prefix_cache": "the prefix cache", "p2p": "P2P",
     "all_reduce": "the all-reduce", "mig": "MIG", "power_limit_w": "the power limit", "prompts": "the prompts",
     "other": "also",
@@ -43,7 +47,7 @@ def plan(claim: Claim, board: Board | None) -> TestPlan:
     matrix["workloads"] = [_workload(claim, assumed)]
     matrix["policy"] = {"launches": 3}
     matrix["hardware"] = _hardware(claim.conditions, board, assumed)
-    by_hand = [f"{text}: {_said(getattr(claim.conditions, name))}" for name, text in _BEHIND_BY_HAND.items()
+    by_hand = [f"{text}: {_said(getattr(claim.conditions, name))}" for name, text in _BY_HAND.items()
                if getattr(claim.conditions, name) is not None]  # fmt: skip
     if claim.kind in ("score", "ratio", "compute", "count", "memory"):
         by_hand.append(f"the run starts and measures the server; a {claim.kind} in {claim.unit} is read beside it")
@@ -62,6 +66,7 @@ def _server(claim: Claim, assumed: list[str]) -> dict[str, Any]:
     out: dict[str, Any] = {"engine": engine if engine in ENGINES else "command"}
     if engine in IMAGES:
         pattern, default = IMAGES[engine]
+        default = NEWER.get((engine, c.moe_backend or ""), default)
         version = c.engine_version or default
         out["engine_version"] = version
         out["image"] = c.image or pattern.format(version.partition("rc")[0])
@@ -90,8 +95,13 @@ def _server(claim: Claim, assumed: list[str]) -> dict[str, Any]:
         out["quantization"] = c.quantization
         if c.quantization.startswith("bnb-"):
             out["quantization_flag"] = c.quantization
-    out |= {"extra_args": ["--kv-cache-dtype", c.kv_cache]} if c.kv_cache and c.kv_cache.startswith("fp8") else {}
-    return out
+    extra = ["--kv-cache-dtype", c.kv_cache] if c.kv_cache and c.kv_cache.startswith("fp8") else []
+    flag = FORKS.get((engine, c.moe_backend or ""))
+    if flag and c.moe_backend:
+        extra += [flag, c.moe_backend]
+        out["image"] = f"${{SWEEPER_IMAGE:-{out['image']}}}"
+        assumed.append(f"image: no release of {engine} has {c.moe_backend}; name the fork's in SWEEPER_IMAGE")
+    return out | ({"extra_args": extra} if extra else {})
 
 
 def _axes(c: Conditions, assumed: list[str]) -> dict[str, Any]:
@@ -100,7 +110,9 @@ def _axes(c: Conditions, assumed: list[str]) -> dict[str, Any]:
     engine = c.engine or "vllm"
     if c.attention_backend:
         out["attention_backend"] = c.attention_backend
-    if c.moe_backend:
+    if (engine, c.moe_backend or "") in FORKS:
+        pass
+    elif c.moe_backend:
         out["moe_backend"] = c.moe_backend
     elif c.quantization == "nvfp4" and engine in BACKENDS:
         axes["moe_backend"] = BACKENDS[engine]

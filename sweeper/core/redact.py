@@ -77,6 +77,11 @@ def redact_env(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of that name holds a secret."""
+    return bool(_SECRET_ENV.search(name))
+
+
 def _mask_value(match: re.Match[str]) -> str:
     name, value = match["name"], match["value"]
     if _HARMLESS_VALUE.match(value) or _COUNTS.search(name):
