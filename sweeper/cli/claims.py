@@ -28,6 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="FILE", help="check: `sweeper bench --json` of one server; - for stdin")
     parser.add_argument("--conditions", type=Path, metavar="FILE", help="with --against: its conditions, as YAML")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="with --against: one condition")
+    # Plain parse_args takes an optional positional as absent when an option stands before it: `check --json RUN`.
+    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
 
 
 def run(args: argparse.Namespace) -> int:

@@ -110,7 +110,7 @@ def p1(tmp_path: Path) -> Path:
 
 
 def checked(logs: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    code = main(["claims", "check", "p1", "--logs", str(logs), "--json", *more])
+    code = main(["claims", "check", "--logs", str(logs), "--json", "p1", *more])
     return code, {item["id"]: item for item in json.loads(capsys.readouterr().out)}
 
 
