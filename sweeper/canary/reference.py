@@ -19,19 +19,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CACHE_BYTES = 3_400_000_000
+REOPEN_BYTES = 1_000_000_000
 
 
 class Checkpoint:
     """Tensors of a folder by name on disk, decoded to float32."""
 
     def __init__(self, folder: Path) -> None:
-        from safetensors import safe_open
-
+        self._folder = folder
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
         self.quant = str(json.loads((folder / "sweeper_canary.json").read_text("utf-8"))["quant"])
         self._format = FORMATS[self.quant]
         self._files: dict[str, Any] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        self._open()
+
+    def _open(self) -> None:
+        """Map the shards anew: pages read through an old mapping no longer count as this process's memory."""
+        from safetensors import safe_open
+
+        self._files.clear()
+        self._read = 0
+        for path in sorted(self._folder.glob("*.safetensors")):
             handle = safe_open(path, framework="pt")
             self._files |= dict.fromkeys(handle.keys(), handle)
 
@@ -39,7 +47,10 @@ class Checkpoint:
         return name in self._files
 
     def raw(self, name: str) -> Tensor:
+        if self._read > REOPEN_BYTES:
+            self._open()
         tensor: Tensor = self._files[name].get_tensor(name)
+        self._read += tensor.numel() * tensor.element_size()
         return tensor
 
     def tensor(self, name: str) -> Tensor:

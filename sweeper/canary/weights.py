@@ -100,6 +100,8 @@ class RandomWeights:
         gain = _GAIN.get(spec.role) or _BRANCH[spec.role] / math.sqrt(self._layers)
         if spec.role is Role.EXPERT_OUT:
             gain /= float(self._config.get("routed_scaling_factor") or 1.0)
+            # GPT-OSS multiplies by (up + 1), which carries 1.4 times as much as `up` and does not average out.
+            gain /= 1.4 if self._config["model_type"] == "gpt_oss" else 1.0
         return gain / math.sqrt(fan_in)
 
     def _head(self, spec: TensorSpec) -> Tensor:
