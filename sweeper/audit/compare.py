@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sweeper.audit import names, texts
-from sweeper.audit.fatbin import Binary
+from sweeper.audit.fatbin import Binary, by_code
 from sweeper.audit.kinds import LIBRARY, Kind, Level, ignored, is_stamp, kind_of, level_of
-from sweeper.audit.trees import DAMAGED, Entry, Form, Tree, binary_of, is_elf, same_content, text_of
+from sweeper.audit.trees import DAMAGED, Entry, Form, Tree, binary_of, is_elf, same_content, seekable, text_of
 from sweeper.core.errors import BadFile, UsageError
 
 TEXT_BYTES = 2 << 20
 FILE_LINES = 60
 ORDER = list(Level)
+GPU_SAME = "GPU code: all"
 PLAIN = (".py", ".json", ".md", ".txt", ".h", ".hpp", ".cuh", ".cu", ".yaml", ".csv", ".html", ".js", ".inl", ".rst")
 DIFFED = (Kind.SOURCE, Kind.SELECTOR, Kind.QUANTIZATION, Kind.CONFIG, Kind.TABLE, Kind.PYTHON)
 
@@ -56,6 +57,12 @@ class Audit:
     diff: tuple[str, ...]
 
     @property
+    def gpu_code_same(self) -> bool:
+        """True for a kernel-level verdict in which every GPU kernel is the same and only host code around them differs."""
+        deep = [file for file in self.files if file.level is Level.KERNEL]
+        return bool(deep) and all((file.detail or "").startswith(GPU_SAME) for file in deep)
+
+    @property
     def verdict(self) -> Level:
         """The deepest change found."""
         return min((file.level for file in self.files), key=ORDER.index, default=Level.IDENTICAL)
@@ -82,6 +89,7 @@ class _Comparison:
         if not self.old or not self.new:
             empty = b.name if self.old else a.name
             raise UsageError(f"{empty} holds no file to compare", hint="Is it the right folder, or --only too narrow?")
+        self.system = {a.form, b.form} & {Form.IMAGE, Form.ENVIRONMENT} == {a.form, b.form}
         self.files: list[FileChange] = []
         self.archs_a: dict[str, tuple[str, ...]] = {}
         self.archs_b: dict[str, tuple[str, ...]] = {}
@@ -133,7 +141,7 @@ class _Comparison:
         if binary and binary.archs:
             archs[entry.path] = binary.archs
         content = text_of(entry, TEXT_BYTES) if entry.path.endswith(".py") else b""
-        kind = kind_of(entry.path, content, gpu=bool(binary and binary.gpu), elf=compiled)
+        kind = kind_of(entry.path, content, gpu=bool(binary and binary.gpu), elf=compiled, system=self.system)
         level = (
             Level.IDENTICAL
             if is_stamp(entry.path) or (not content.strip() and entry.size == 0)
@@ -160,11 +168,15 @@ class _Comparison:
     def _binaries(self, old: Entry, new: Entry, same: bool) -> None:
         two = binary_of(new)
         one = two if same else binary_of(old)
+        again = 0
+        if one and two and not same:
+            one, two, again = _matched_by_code(old, new, one, two)
         for binary, entry, archs in ((one, old, self.archs_a), (two, new, self.archs_b)):
             if binary and binary.archs:
                 archs[entry.path] = binary.archs
-        kind = kind_of(new.path, gpu=bool((one and one.gpu) or (two and two.gpu)), elf=True)
-        detail = None if same else _difference(one, two)
+        gpu = bool((one and one.gpu) or (two and two.gpu))
+        kind = kind_of(new.path, gpu=gpu, elf=True, system=self.system)
+        detail = None if same else _difference(one, two, again)
         if detail is None:
             self._unchanged(old, new, kind)
         else:
@@ -250,19 +262,32 @@ def _listed(binary: Binary | None) -> str | None:
     return f"GPU code for {', '.join(binary.archs)}" if binary and binary.archs else None
 
 
-def _difference(one: Binary | None, two: Binary | None) -> str | None:
+def _matched_by_code(old: Entry, new: Entry, one: Binary, two: Binary) -> tuple[Binary, Binary, int]:
+    """Look into the GPU code entries without a match; third, how many of them turn out to do the same."""
+    before = Counter(one.gpu) & Counter(two.gpu)
+    if old.indexed or new.indexed or before.total() in (len(one.gpu), len(two.gpu)):
+        return one, two, 0
+    with seekable(old) as file:
+        left = by_code(file, one, (Counter(one.gpu) - before).keys())
+    with seekable(new) as file:
+        right = by_code(file, two, (Counter(two.gpu) - before).keys())
+    return left, right, (Counter(left.gpu) & Counter(right.gpu)).total() - before.total()
+
+
+def _difference(one: Binary | None, two: Binary | None, again: int) -> str | None:
     """None when both do the same, else a short sentence: GPU code entry by entry, host code by section."""
     if one is None or two is None:
         return "content differs, not readable as ELF"
-    parts = []
     old, new = Counter(one.gpu), Counter(two.gpu)
-    if old != new:
-        gone, come = (old - new).total(), (new - old).total()
-        parts.append(f"GPU code: {(old & new).total()} entries same, {gone} only in A, {come} only in B")
-    elif old:
-        parts.append(f"GPU code: all {old.total()} entries same")
     left, right = dict(one.sections), dict(two.sections)
     host = [name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
-    if host:
-        parts.append(f"host code differs in {', '.join(host)}")
-    return "; ".join(parts) if host or old != new else None
+    if old == new and not host:
+        return None
+    parts = [f"host code differs in {', '.join(host)}"] if host else []
+    rebuilt = f" ({again} built again)" if again else ""
+    if old != new:
+        gone, come = (old - new).total(), (new - old).total()
+        parts.insert(0, f"GPU code: {(old & new).total()} entries same{rebuilt}, {gone} only in A, {come} only in B")
+    elif old:
+        parts.insert(0, f"{GPU_SAME} {old.total()} entries same{rebuilt}")
+    return "; ".join(parts)

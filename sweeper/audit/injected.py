@@ -31,7 +31,8 @@ MOUNT, NOT_LOOKED = "bind mount over code", "not looked at"
 HARMLESS = ("PYTHONSTARTUP", "NVTX_INJECTION64_PATH")
 REACH_KERNELS = (
     "LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "CUDA_INJECTION64_PATH", "TRITON_OVERRIDE_DIR",
-    "TRITON_KERNEL_OVERRIDE", "TRITON_PTXAS_PATH", "ld.so.preload", "preloaded library", "replaced library", "library from elsewhere",
+    "TRITON_KERNEL_OVERRIDE", "TRITON_PTXAS_PATH", "ld.so.preload", "preloaded library", "replaced library",
+    "library from elsewhere",
 )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ GPU_FILES = (".cubin", ".fatbin", ".hsaco")
 KERNEL_LIBRARY = re.compile(
     r"(torch|c10|vllm|sglang|sgl_|sgl-|flash|deep_?gemm|deep_?ep|deep_?select|marlin|triton|cutlass|cublas|cudnn|cufft"
     r"|cusparse|cusolver|curand|cuda|nccl|nvrtc|nvjitlink|nvshmem|nvptx|cupti|mkl|dnnl|gomp|iomp|openblas|ggml|llama"
-    r"|rocm|hip|rccl|miopen|aiter|xformers|bitsandbytes|tensorrt|nvinfer|exllama|kernel|_moe|_c(_|\.|$)|gemm|(^|/)lib/gpu/)"
+    r"|rocm|hip|rccl|miopen|aiter|xformers|bitsandbytes|tensorrt|nvinfer|exllama|kernel|_moe|_c(_|\.|$)|gemm|_ops\b)"
 )
 SOURCES = (".cu", ".cuh", ".ptx", ".hip", ".inl", ".cutlass", ".hpp", ".cpp", ".cc", ".c", ".h", ".metal", ".cl")
 NO_KERNEL_SOURCE = re.compile(r"(^|/)(usr/include|usr/share|numpy|Cython|pybind11|usr/src)/")
@@ -103,17 +103,18 @@ def is_stamp(path: str) -> bool:
     return STAMPS.search(path) is not None
 
 
-def kind_of(path: str, content: bytes = b"", *, gpu: bool = False, elf: bool = False) -> Kind:
+def kind_of(path: str, content: bytes = b"", *, gpu: bool = False, elf: bool = False, system: bool = False) -> Kind:
     """`content`: of a Python file, because Triton and CuTe kernels are Python. `gpu`: GPU code was found in it.
 
-    `elf`: a compiled file whatever its name.
+    `elf`: a compiled file whatever its name. `system`: of an image or environment, where most libraries have nothing to
+    do with kernels; there the name decides, in a wheel or folder of an engine every library counts as compiled kernels.
     """
     name = PurePosixPath(path)
     lower = path.lower()
     if gpu or lower.endswith(GPU_FILES):
         return Kind.COMPILED
     if LIBRARY.search(lower):
-        return Kind.COMPILED if KERNEL_LIBRARY.search(lower) else Kind.NATIVE
+        return Kind.COMPILED if not system or KERNEL_LIBRARY.search(name.name.lower()) else Kind.NATIVE
     if elf:
         return Kind.NATIVE
     if TABLE.search(path) or TABLE_FOLDER.search(path):

@@ -19,6 +19,7 @@ INJECTED = {
     Level.KERNEL: "injected libraries or overrides can replace kernels; the files compared do not",
     Level.PYTHON: "injected Python can change host code; the files compared do not",
 }
+REBUILT = "kernel: compiled extensions differ in host code; all GPU code in them is the same"
 TITLES = {
     Kind.COMPILED: "compiled kernels",
     Kind.SOURCE: "kernel sources (CUDA, Triton, CuTe)",
@@ -73,6 +74,8 @@ def as_text(result: Audit, findings: Sequence[Finding] = (), *, everything: bool
     """For a person: the verdict first, then why. `everything` lists every file."""
     verdict = deepest(result, findings)
     sentence = SENTENCE[verdict] if verdict is result.verdict else f"{verdict.value}: {INJECTED[verdict]}"
+    if verdict is Level.KERNEL and result.gpu_code_same:
+        sentence = REBUILT
     lines = [f"A  {result.a}", f"B  {result.b}", "", f"verdict  {sentence}", ""]
     lines += findings_text(findings)
     lines += _counts(result)
