@@ -128,13 +128,13 @@ def as_text(results: Sequence[ClaimResult], spread: Sequence[Distribution], *, e
     return "\n".join(lines) + "\n"
 
 
+_SETTING = ("model", "quantization", "gpu", "gpus")
+
+
 def _elsewhere(result: ClaimResult) -> bool:
-    return result.verdict is ClaimVerdict.NOT_COMPARABLE and result.difference in (
-        "model",
-        "quantization",
-        "gpu",
-        "gpus",
-    )
+    if result.verdict in (ClaimVerdict.IMPLAUSIBLE, ClaimVerdict.MISLABELLED):
+        return result.difference == "model"
+    return result.verdict is ClaimVerdict.NOT_COMPARABLE and result.difference in _SETTING
 
 
 def _row(result: ClaimResult) -> list[str]:

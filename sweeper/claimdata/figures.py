@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from sweeper import catalogue, comparison
+from sweeper.claimdata.phases import PRESET, phase_readings
 from sweeper.core.arguments import value_of
 from sweeper.core.claims import Conditions, Figure, Reading
 from sweeper.core.points import DecodePoint
@@ -62,12 +63,16 @@ def _verdicts(record: RunRecord, cell_id: str) -> list[Verdict]:
 
 def _figure(record: RunRecord, cell_id: str, pairs: Sequence[tuple[Verdict, DecodePoint]]) -> Figure:
     cell, points = record.cells[cell_id], [point for _, point in pairs]
+    measured = readings(points)
+    if points[0].preset == PRESET:
+        folders = [record.run.trial(verdict.trial) for verdict, _ in pairs]
+        measured |= phase_readings(folders, points[0].concurrency)
     return Figure(
         label=f"{cell.label()}, concurrency {points[0].concurrency}",
         name=cell.name,
         cell_id=cell_id,
         conditions=_conditions(record, cell, pairs[0][0], points),
-        readings=readings(points),
+        readings=measured,
     )
 
 

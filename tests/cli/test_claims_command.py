@@ -15,6 +15,7 @@ from sweeper.core import codec
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.identity import cell_id
 from sweeper.core.points import Acceptance, DecodePoint, Quantiles
+from sweeper.core.presets import RunFigure
 from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 from sweeper.store import rundir
@@ -239,6 +240,27 @@ def test_nothing_is_said_about_claims_on_a_machine_without_gpus(
     code, told = checked(tmp_path, capsys)
     assert code == 0
     assert {item["verdict"] for item in told.values()} == {"not comparable", "implausible", "mislabelled"}
+
+
+def test_energies_of_both_phases_come_from_the_stored_repetitions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = Cell(engine="transformers", model="Qwen/Qwen2.5-3B", quantization="bnb-8bit", quantization_flag="bnb-8bit")
+    host = {"wsl": None, "gpus": [{"name": "NVIDIA RTX PRO 6000 Blackwell Server Edition", "power_limit_w": 600.0}]}
+    write_run(tmp_path, {cell: [point(12.0, preset="energy-phases", osl=32)]}, host=host)
+    prefill = RunFigure(phase="prefill", batch=1, osl=32, seconds=0.1, tokens=128, joules=6.7)
+    decode = RunFigure(phase="decode", batch=1, osl=32, seconds=2.6, tokens=32, joules=240.0)
+    folder = rundir.find(tmp_path, "p1").trial(f"{cell_id(cell)}-1")
+    folder.mkdir(parents=True, exist_ok=True)
+    rundir.append_requests(folder / "requests.jsonl.gz", [{"run": codec.dump(one)} for one in (prefill, decode)])
+    _, told = checked(tmp_path, capsys)
+    row = {name: told[f"p3-qwen2.5-3b-b1-int8-{name}"] for name in ("prefill-energy", "decode-energy", "rate")}
+    assert {name: item["verdict"] for name, item in row.items()} == {
+        "prefill-energy": "met",
+        "decode-energy": "above",
+        "rate": "met",
+    }
+    assert row["rate"]["measured"] == pytest.approx(32 / 2.6)
 
 
 OWN = """
