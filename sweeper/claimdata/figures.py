@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -19,6 +20,8 @@ from sweeper.core.values import Cell
 from sweeper.core.verdicts import Outcome, Verdict
 from sweeper.store.record import RunRecord
 
+_GGUF = re.compile(r"([-_.](i?q\d\w*|bf16|f16|imatrix|\d+-of-\d+))*\.gguf$", re.IGNORECASE)
+"""Format words at the end of a GGUF file's name: `DeepSeek-V4-Flash-q2-imatrix.gguf`."""
 _SERVERS = {"ds4-server": "ds4", "llama-server": "llamacpp", "trtllm-serve": "tensorrt-llm"}
 
 
@@ -26,7 +29,10 @@ def canonical_model(model: str | None) -> str | None:
     """One name for a hub id, a folder and a variant: the catalogue's, else the last part of the name."""
     if model is None:
         return None
-    return catalogue.find(model) or PurePath(model.rstrip("/")).name.lower()
+    name = PurePath(model.rstrip("/")).name
+    if name.lower().endswith(".gguf"):
+        name = _GGUF.sub("", name)
+    return catalogue.find(model) or catalogue.find(name) or name.lower()
 
 
 def figures(record: RunRecord) -> tuple[Figure, ...]:

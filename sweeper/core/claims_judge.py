@@ -18,6 +18,9 @@ from sweeper.core.stats import NOISE
 TOLERANCE = 0.05
 """A claim counts as met within 5 % of its figure: drivers, clocks and prompts of two machines differ by that much."""
 
+EXPLAINED = 0.03
+"""A wrong label explains a number that it reproduces within 3 %."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -141,7 +144,8 @@ def _mislabelled(claim: Claim, figure: Figure) -> str | None:
 
 
 def _near(a: float, b: float) -> bool:
-    return abs(a - b) <= TOLERANCE * abs(a)
+    """Closer than the tolerance of a verdict: a coincidence must not pass for an explanation."""
+    return abs(a - b) <= EXPLAINED * abs(a)
 
 
 def _impossible(claim: Claim, limit: Limit, held: Sequence[_Held]) -> ClaimResult:
