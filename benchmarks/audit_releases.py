@@ -3,7 +3,7 @@
     python benchmarks/audit_releases.py --cuobjdump PATH A.whl B.whl [C.whl D.whl ...]
 
 cuobjdump is in the PyPI package nvidia-cuda-cuobjdump. Each audit runs in a process of its own, so peak memory is the
-audit's. cuobjdump needs a plain file: each binary is unpacked, listed (-lelf, -lptx) and removed. Exit 1 on a difference.
+audit's. cuobjdump needs a plain file: each binary is unpacked, listed (-lelf, -lptx), removed. Exit 1 on a difference.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sweeper.audit import names, texts
@@ -58,7 +58,7 @@ class Audit:
 
     @property
     def gpu_code_same(self) -> bool:
-        """True for a kernel-level verdict in which every GPU kernel is the same and only host code around them differs."""
+        """True when a kernel-level verdict rests on host code only, around GPU code that is the same."""
         deep = [file for file in self.files if file.level is Level.KERNEL]
         return bool(deep) and all((file.detail or "").startswith(GPU_SAME) for file in deep)
 
@@ -248,7 +248,7 @@ def _installed(entries: dict[str, Entry], packages: frozenset[str]) -> dict[str,
             if folder in path:
                 inner = path.split(folder, 1)[1]
         if inner.split("/", 1)[0] in packages:
-            out[inner] = entry
+            out[inner] = replace(entry, path=inner)
     return out
 
 

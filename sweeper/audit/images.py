@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -177,7 +178,7 @@ def _below_one_folder(entries: dict[str, Entry]) -> dict[str, Entry]:
     if len(tops) != 1 or not all("/" in path for path in entries):
         return entries
     cut = len(tops.pop()) + 1
-    return {path[cut:]: entry for path, entry in entries.items()}
+    return {path[cut:]: replace(entry, path=path[cut:]) for path, entry in entries.items()}
 
 
 def _image(name: str, index: Index, config: dict[str, Any]) -> Tree:
