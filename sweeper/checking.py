@@ -18,6 +18,7 @@ from sweeper.canary.golden import Case, GoldenFile
 from sweeper.core.errors import EnvironmentNotReady, UsageError
 from sweeper.core.numerics import (
     MIN_GENERATIONS,
+    TRAINED_KL_TYPICAL,
     Check,
     Figures,
     Generation,
@@ -33,6 +34,8 @@ from sweeper.probes.text import prompts_for
 
 BATCHES = (1, 4, 8)
 MAX_RESTARTS = 3
+MAX_FOLLOWED = 24
+"""Restarts of one round: a broken server leaves golden's path everywhere, and that is known after a few."""
 GENERATION_TOKENS = 48
 
 
@@ -83,8 +86,14 @@ def check_server(
             found.unchecked.append("text: the weights are drawn, their text means nothing")
         else:
             return _text_only(base_url, name, options, say, found)
-    limits = Limits(**golden.tolerance.model_dump(exclude={"source"}))
-    return _graded(found, limits)
+    return _graded(found, _limits(golden))
+
+
+def _limits(golden: GoldenFile) -> Limits:
+    """The file's tolerances; trained weights (their prompts are text) have a tighter one for the typical position."""
+    trained = any(case.prompt is not None for case in golden.cases)
+    typical = TRAINED_KL_TYPICAL.get(golden.quant) if trained else None
+    return Limits(**golden.tolerance.model_dump(exclude={"source"}), kl_typical=typical)
 
 
 def _served(base_url: str, model: str | None) -> str:
@@ -182,7 +191,7 @@ def _decode(
             left = _follow(case, start, scores, positions)
             if left is not None:
                 following[case.id, left] = (case, left)
-        jobs = list(following.values())[:count]
+        jobs = list(following.values())[: min(count, MAX_FOLLOWED)]
     if positions:
         found.groups[f"decode batch {batch}"] = figures(positions)
     return positions
@@ -277,6 +286,7 @@ def _group_json(group: Figures) -> dict[str, Any]:
         "positions": group.positions,
         "shift": group.shift,
         "kl_topk": group.kl_topk,
+        "kl_typical": group.kl_typical,
         "argmax_agreement": group.argmax_agreement,
         "nan": group.nan,
     }

@@ -23,7 +23,7 @@ from benchmarks.check_faults.server import serving
 from sweeper.canary.golden import FILE_NAME
 from sweeper.canary.make import Order, make
 from sweeper.checking import check_server
-from sweeper.core.numerics import Check, Figures
+from sweeper.core.numerics import MIN_TYPICAL, Check, Figures
 
 QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4")
 HEALTHY_QUANTS = ("bf16", "fp8", "nvfp4")
@@ -68,8 +68,9 @@ def check(run: Run) -> Result:
 def _figures(found: Check) -> str:
     groups = [group for group in found.groups.values() if group.positions]
     if not groups:
-        return "- | -"
-    return f"{_largest(groups)} | {max(group.kl_topk or 0.0 for group in groups):.4f}"
+        return "- | - | -"
+    typical = max((group.kl_typical or 0.0 for group in groups if group.positions >= MIN_TYPICAL), default=0.0)
+    return f"{_largest(groups)} | {max(group.kl_topk or 0.0 for group in groups):.4f} | {typical:.1e}"
 
 
 def _largest(groups: list[Figures]) -> str:
@@ -104,8 +105,8 @@ def plan(folders: dict[str, Path], healthy: int, only: str) -> list[Run]:
 
 def table(results: list[Result]) -> str:
     lines = [
-        "| fault | format | verdict | largest NLL shift | largest KL | first reason |",
-        "|---|---|---|---|---|---|",
+        "| fault | format | verdict | largest NLL shift | largest KL | largest typical KL | first reason |",
+        "|---|---|---|---|---|---|---|",
     ]
     for result in results:
         if result.run.fault is not None:
@@ -113,15 +114,15 @@ def table(results: list[Result]) -> str:
             lines.append(f"| {name} | {result.run.quant} | {result.verdict} | {result.figures} | {result.reason} |")
     lines += [
         "",
-        "| healthy servers | format | judged right | largest NLL shift | largest KL |",
-        "|---|---|---|---|---|",
+        "| healthy servers | format | judged right | largest NLL shift | largest KL | largest typical KL |",
+        "|---|---|---|---|---|---|",
     ]
     for quant in HEALTHY_QUANTS:
         own = [r for r in results if r.run.fault is None and r.run.quant == quant]
         if own:
             right = sum(result.verdict == "right" for result in own)
-            shift, kl = (max((r.figures.split(" | ")[part] for r in own), key=_size) for part in (0, 1))
-            lines.append(f"| {len(own)} | {quant} | {right} | {shift} | {kl} |")
+            figures = [max((r.figures.split(" | ")[part] for r in own), key=_size) for part in range(3)]
+            lines.append(f"| {len(own)} | {quant} | {right} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 

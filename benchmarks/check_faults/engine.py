@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.check_faults.model import Model
+from benchmarks.check_faults.model import Cache, Model
 
 LINGER_S = 0.004
 MAX_BATCH = 16
@@ -83,14 +83,13 @@ class Engine:
 @torch.inference_mode()
 def serve(model: Model, jobs: list[Job]) -> list[Answer]:
     """One batch to its end: all prompts at once, then one token per row and step."""
-    counts = torch.tensor([len(job.ids) for job in jobs])
-    width, steps = int(counts.max()), max(job.tokens for job in jobs)
-    ids = torch.tensor([job.ids + [0] * (width - len(job.ids)) for job in jobs])
-    # Padded prompt places are written too, and overwritten before any row can see them.
-    cache = model.new_cache(len(jobs), width + steps)
-    logits = model.forward(ids, counts, cache)
-    answers = [_scored(job, row) for job, row in zip(jobs, logits, strict=True)]
-    last = logits[torch.arange(len(jobs)), counts - 1]
+    steps, model.batch = max(job.tokens for job in jobs), len(jobs)
+    rows = [_prefilled(model, job.ids) for job in jobs]
+    cache = model.new_cache(len(jobs), max(len(job.ids) for job in jobs) + steps)
+    for row, (own, _) in enumerate(rows):
+        _copy(own, cache, row)
+    answers = [_scored(job, logits) for job, (_, logits) in zip(jobs, rows, strict=True)]
+    last = torch.stack([logits[-1] for _, logits in rows])
     for step in range(steps):
         table = torch.log_softmax(last, -1)
         best = table.argmax(-1)
@@ -103,8 +102,24 @@ def serve(model: Model, jobs: list[Job]) -> list[Answer]:
             if step < job.tokens:
                 answers[row].generated.append((int(best[row]), float(table[row, best[row]]), tops[row]))
         if step + 1 < steps:
-            last = model.forward(best[:, None], torch.ones(len(jobs), dtype=torch.long), cache)[:, 0]
+            last = model.forward(best[:, None], cache)[:, 0]
     return answers
+
+
+def _prefilled(model: Model, ids: list[int]) -> tuple[Cache, Tensor]:
+    """Keys, values and logits of one prompt; computed once per prompt and batch size, as a prefix cache would."""
+    key = (tuple(ids), model.batch)
+    if key not in model.prefixes:
+        cache = model.new_cache(1, len(ids))
+        model.prefixes[key] = (cache, model.forward(torch.tensor([ids]), cache)[0])
+    return model.prefixes[key]
+
+
+def _copy(source: Cache, target: Cache, row: int) -> None:
+    length = int(source.lengths[0])
+    for mine, theirs in zip((*target.keys, *target.values), (*source.keys, *source.values), strict=True):
+        mine[row, :, :length] = theirs[0]
+    target.lengths[row] = length
 
 
 _COLLAPSE = torch.tensor([COLLAPSE_TOKEN])

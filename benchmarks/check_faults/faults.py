@@ -1,4 +1,4 @@
-"""The ways to break a model or a server. Each is something that a kernel, a loader or a scheduler has got wrong before."""
+"""The ways to break a model or a server. Each is what a kernel, a loader or a scheduler has got wrong before."""
 
 from __future__ import annotations
 
@@ -139,14 +139,16 @@ CASES: tuple[Case, ...] = (
     Case(name="top-k one too small", make=lambda: Faults(router=_fewer)),
     Case(name="every expert chosen", make=lambda: Faults(router=_more)),
     Case(name="router weights not renormalised", make=lambda: Faults(renormalise=False)),
-    Case(name="gelu in place of silu", make=lambda: Faults(activation=torch.nn.functional.gelu)),
+    Case(
+        name="gelu in place of silu", make=lambda: Faults(activation=torch.nn.functional.gelu), quants=("bf16", "fp8")
+    ),
     Case(name="NaN in one layer, written as JSON NaN", make=lambda: Faults(output=_nan)),
     Case(name="NaN in one layer, answered with HTTP 500", make=lambda: Faults(output=_nan), strict=True),
     Case(name="NaN in one value of one row of 8", make=lambda: Faults(output=_some_nan)),
     Case(name="experts of the last layer missing", make=lambda: Faults(output=_dead_layer)),
     Case(name="every fourth KV slot stale in decode", make=lambda: Faults(stale_kv=True)),
     Case(name="decode positions off by one", make=lambda: Faults(position_offset=1)),
-    Case(name="only the last 64 tokens attended to", make=lambda: Faults(attention_window=64)),
+    Case(name="only the last 16 tokens attended to", make=lambda: Faults(attention_window=16)),
     Case(name="TP=2: the sum of the second rank lost", make=lambda: Faults(lost_rank=True), tp=2),
     Case(name="above batch 4: experts exchanged", make=lambda: Faults(router=_rolled, min_batch=4)),
     Case(name="above batch 4: top-k one too small", make=lambda: Faults(router=_fewer, min_batch=4)),

@@ -7,6 +7,7 @@ e4m3 or e2m1 where the checkpoint's format says so).
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,9 +19,6 @@ from torch import Tensor
 
 from sweeper.canary.formats import FORMATS
 from sweeper.canary.reference import Checkpoint
-
-E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
-MIDPOINTS = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +48,7 @@ class Faults:
 
 @dataclass(slots=True, kw_only=True)
 class Noise:
-    """Healthy differences: `splits` partial sums per matrix product, results rounded to bf16. None of it with exact=True."""
+    """Healthy differences: `splits` partial sums per matrix product, results rounded to bf16. None with exact=True."""
 
     exact: bool = False
     seed: int = 0
@@ -72,7 +70,7 @@ class Cache:
 
 @dataclass(slots=True)
 class Model:
-    """A checkpoint in memory. `experts_in` [layers][experts, 2 * size, hidden]; `experts_out` [experts, hidden, size]."""
+    """A checkpoint in memory. `experts_in`: per layer [experts, 2 * size, hidden]; `experts_out`: [experts, hidden, size]."""
 
     config: dict[str, Any]
     quant: str
@@ -82,6 +80,8 @@ class Model:
     faults: Faults = field(default_factory=Faults)
     noise: Noise = field(default_factory=Noise)
     batch: int = 1
+    """Requests that are served together; what a kernel would choose its tiles by."""
+    prefixes: dict[tuple[tuple[int, ...], int], tuple[Cache, Tensor]] = field(default_factory=dict)
 
     def broken(self) -> bool:
         return self.batch > self.faults.min_batch
@@ -92,9 +92,8 @@ class Model:
         empty = [torch.zeros(shape) for _ in layers]
         return Cache(empty, [torch.zeros(shape) for _ in layers], torch.zeros(rows, dtype=torch.long))
 
-    def forward(self, ids: Tensor, counts: Tensor, cache: Cache) -> Tensor:
-        """Logits [rows, tokens, vocabulary] for `ids`, of which a row's first `counts` are real; extends the cache."""
-        self.batch = ids.shape[0]
+    def forward(self, ids: Tensor, cache: Cache) -> Tensor:
+        """Logits [rows, tokens, vocabulary] for the next `ids` of every row; extends the cache."""
         places = cache.lengths[:, None] + torch.arange(ids.shape[1])[None]
         x = self.tensors["model.embed_tokens.weight"][ids]
         for layer in range(self.config["num_hidden_layers"]):
@@ -104,7 +103,7 @@ class Model:
             if self.faults.output and self.broken():
                 added = self.faults.output(layer, added)
             x = self._round(x + added)
-        cache.lengths += counts
+        cache.lengths += ids.shape[1]
         logits = self._linear(self._norm(x, "model.norm.weight"), self.tensors["lm_head.weight"])
         return logits * self.faults.logit_scale if self.broken() else logits
 
@@ -193,7 +192,7 @@ class Model:
         # Partial sums of one device stay in float32; those of ranks meet in bf16.
         meet = self._round if self.noise.tensor_parallel > 1 else (lambda x: x)
         total = meet(product(edges[0], edges[1]))
-        for a, b in zip(edges[1:-1], edges[2:], strict=True):
+        for a, b in itertools.pairwise(edges[1:]):
             total = meet(total + meet(product(a, b)))
         return self._round(total)
 
@@ -224,8 +223,12 @@ def _e2m1(x: Tensor, second: float = 64.0 / (6 * 448)) -> Tensor:
     """NVFP4 activations: an e4m3 scale per 16 values under the checkpoint's static second-level scale."""
     blocks = x.reshape(*x.shape[:-1], -1, 16)
     scale = (blocks.abs().amax(-1, keepdim=True) / (6 * second)).clamp(max=448).to(torch.float8_e4m3fn).float() * second
-    values = E2M1[torch.bucketize((blocks / scale.clamp(min=1e-30)).abs(), MIDPOINTS)]
-    return (values * blocks.sign() * scale).reshape(x.shape)
+    ratio = blocks / scale.clamp(min=1e-30)
+    size = ratio.abs()
+    # e2m1 counts in halves up to 2, in ones up to 4, in twos up to 6.
+    step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
+    values = ((ratio / step).round() * step).clamp(-6, 6)
+    return (values * scale).reshape(x.shape)
 
 
 def load(folder: Path, faults: Faults | None = None, noise: Noise | None = None) -> Model:

@@ -30,7 +30,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != "/v1/completions":
-            return self._answer({"error": "no such route"}, 404)
+            self._answer({"error": "no such route"}, 404)
+            return
         scored = body.get("prompt_logprobs")
         job = Job(
             ids=body["prompt"],
@@ -40,7 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         found = self.server.engine.submit(job)
         if self.server.strict and _has_nan(found):
-            return self._answer({"error": {"message": "Out of range float values are not JSON compliant: nan"}}, 500)
+            self._answer({"error": {"message": "Out of range float values are not JSON compliant: nan"}}, 500)
+            return
         self._answer({"object": "text_completion", "model": NAME, "choices": [_choice(found)]})
 
     def _answer(self, content: dict[str, Any], status: int = 200) -> None:

@@ -27,6 +27,18 @@ FLOOR_LOGPROB = -20.0
 MIN_GENERATIONS = 74
 """1 - 0.96 ** 74 = 0.951: enough to see a failure that hits 4 % of generations with 95 % probability."""
 
+TYPICAL = 0.95
+MIN_TYPICAL = 300
+"""Positions below which a trimmed mean says little."""
+
+TRAINED_KL_TYPICAL: Mapping[str, float] = {
+    "bf16": 4e-5, "nvfp4-w4a16": 4e-5, "int4": 4e-5, "fp8": 6e-5, "fp8-block": 6e-5,
+    "nvfp4": 1.75e-3, "mxfp4": 1.75e-3,
+}  # fmt: skip
+"""Bounds of `kl_typical` for trained weights (the speaking canary), measured by benchmarks/check_faults: healthy servers
+reach 1e-5 (bf16), 3e-5 (fp8) and 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults start at 7e-5 and 2e-3.
+Drawn weights have no such bound: their routing flips too easily."""
+
 MARGIN = 0.1
 """Positions at which golden's two best tokens are closer than this many nats have no best token to agree on."""
 
@@ -38,6 +50,8 @@ class Limits:
     nll_shift: float
     kl_topk: float
     argmax_agreement: float
+    kl_typical: float | None = None
+    """Bound of `Figures.kl_typical`; None where healthy kernels of the checkpoint were not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,9 @@ class Figures:
     kl_topk: float | None
     argmax_agreement: float | None
     nan: bool
+    kl_typical: float | None = None
+    """Mean KL without the 5 % largest: routing flips, which any rounding causes, are left out; what moves every token
+    a little is not."""
 
     @property
     def shift(self) -> float | None:
@@ -124,6 +141,7 @@ def figures(positions: Iterable[Position]) -> Figures:
         kl_topk=_mean(divergences) if divergences else None,
         argmax_agreement=_mean([float(value) for value in agreed]) if agreed else None,
         nan=nan,
+        kl_typical=_mean(sorted(divergences)[: math.ceil(TYPICAL * len(divergences))]) if divergences else None,
     )
 
 
@@ -203,6 +221,10 @@ def _grade_group(name: str, group: Figures, limits: Limits) -> tuple[Grade, list
     if kl is not None and kl > limits.kl_topk:
         found = worse(found, "garbage" if kl > GARBAGE_FACTOR * limits.kl_topk else "degraded")
         why.append(f"{name}: KL over top-k {kl:.4f} nats, tolerance {limits.kl_topk}")
+    typical, bound = group.kl_typical, limits.kl_typical
+    if typical is not None and bound is not None and group.positions >= MIN_TYPICAL and typical > bound:
+        found = worse(found, "degraded")
+        why.append(f"{name}: KL without the largest 5 % {typical:.2e} nats, tolerance {bound:.1e}")
     if agreement is not None and agreement < limits.argmax_agreement:
         found = worse(found, "garbage" if agreement < limits.argmax_agreement / 2 else "degraded")
         why.append(f"{name}: best token agrees at {agreement:.1%} of positions, at least {limits.argmax_agreement:.0%}")

@@ -1,0 +1,60 @@
+"""One greedy answer over the chat route, or the completions route where a server has no chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from sweeper.core.errors import EnvironmentNotReady
+from sweeper.probes.openai import RequestProblem
+
+
+class Asker:
+    """Thread-safe after the first answer, which decides the route."""
+
+    def __init__(self, base_url: str, model: str | None, *, timeout_s: float = 600.0) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=httpx.Timeout(timeout_s, connect=5.0), trust_env=False)
+        self._base_url, self._chat = base_url, True
+        self.model = model or self._first_model()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def ask(self, prompt: str, max_tokens: int) -> str:
+        """The text of a greedy answer. Raises RequestProblem."""
+        if self._chat:
+            try:
+                return self._post(
+                    "/v1/chat/completions", {"messages": [{"role": "user", "content": prompt}]}, max_tokens
+                )
+            except RequestProblem as problem:
+                # 400 is what engines answer when the tokenizer has no chat template.
+                if problem.status not in (400, 404, 405):
+                    raise
+                self._chat = False
+        return self._post("/v1/completions", {"prompt": prompt}, max_tokens)
+
+    def _post(self, route: str, body: dict[str, Any], max_tokens: int) -> str:
+        try:
+            answer = self._http.post(
+                route, json={"model": self.model, "max_tokens": max_tokens, "temperature": 0.0, "seed": 0, **body}
+            )
+        except httpx.HTTPError as error:
+            raise RequestProblem(f"{route}: {type(error).__name__}: {error or 'no answer'}") from None
+        if answer.status_code != 200:
+            text = " ".join(answer.text.split())[:200]
+            raise RequestProblem(f"{route}: HTTP {answer.status_code}: {text}", status=answer.status_code)
+        try:
+            choice = answer.json()["choices"][0]
+            return str(choice.get("text") or (choice.get("message") or {}).get("content") or "")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise RequestProblem(f"{route}: the answer is not an OpenAI completion", status=200) from None
+
+    def _first_model(self) -> str:
+        try:
+            return str(self._http.get("/v1/models", timeout=10.0).json()["data"][0]["id"])
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError):
+            raise EnvironmentNotReady(
+                f"{self._base_url} does not answer /v1/models", hint="Is the server up? Name the model with --model."
+            ) from None

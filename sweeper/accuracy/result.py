@@ -1,0 +1,115 @@
+"""One accuracy result as a file: totals, and a score per question where the source has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweeper.core.accuracy import Difference, compare_paired, compare_totals, relative_score, wilson
+from sweeper.core.errors import BadFile, UsageError
+
+
+class Item(BaseModel):
+    """One question. `score` in 0..1; `said` is what was extracted from the answer, `why` the reason for a miss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    score: float = Field(ge=0, le=1)
+    said: str | None = None
+    why: str | None = None
+
+
+class AccuracyResult(BaseModel):
+    """`right`: sum of scores over `n` questions. `nll` in nats per token for perplexity presets, else None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    preset: str
+    model: str
+    source: str
+    n: int
+    right: float
+    items: list[Item] = Field(default_factory=list)
+    nll: float | None = None
+    tokens: int | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        import math
+
+        return None if self.nll is None else math.exp(self.nll)
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored object, with the Wilson interval beside it."""
+        interval = wilson(self.right, self.n)
+        bounds = {"share": interval.share, "low": interval.low, "high": interval.high} if interval else None
+        return {**self.model_dump(by_alias=True, mode="json"), "interval": bounds, "perplexity": self.perplexity}
+
+
+def of_items(preset: str, model: str, source: str, items: list[Item]) -> AccuracyResult:
+    """Totals from items."""
+    return AccuracyResult(
+        preset=preset, model=model, source=source, n=len(items), right=sum(item.score for item in items), items=items
+    )
+
+
+def load(path: Path) -> AccuracyResult:
+    """A file that `sweeper accuracy --json` wrote. Raises BadFile."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadFile(str(path), f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadFile(str(path), f"not JSON: {error}") from None
+    if not isinstance(content, dict) or "preset" not in content:
+        raise BadFile(
+            str(path), "not an accuracy result", hint="sweeper accuracy run --json and import --json make them"
+        )
+    try:
+        kept = {key: value for key, value in content.items() if key not in ("interval", "perplexity", "against")}
+        return AccuracyResult.model_validate(kept)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadFile(str(path), first["msg"], key=place or None) from None
+
+
+def difference(reference: AccuracyResult, candidate: AccuracyResult) -> Difference | None:
+    """Paired where both sides know their questions, from totals otherwise. None for perplexities.
+
+    Raises UsageError when the two are not of one preset.
+    """
+    if reference.preset != candidate.preset:
+        raise UsageError(f"{reference.preset} and {candidate.preset} are different question sets")
+    if reference.items and candidate.items:
+        return compare_paired(
+            {item.id: item.score for item in reference.items}, {item.id: item.score for item in candidate.items}
+        )
+    return compare_totals(reference.right, reference.n, candidate.right, candidate.n)
+
+
+def score_against(reference: AccuracyResult, candidate: AccuracyResult) -> float | None:
+    """Relative perplexity score, reference = 100; None where one side has no perplexity."""
+    if reference.perplexity is None or candidate.perplexity is None:
+        return None
+    return relative_score(candidate.perplexity, reference.perplexity)
+
+
+def read_any(path: Path) -> AccuracyResult:
+    """A result of ours, or a file of another harness that holds exactly one. Raises BadFile."""
+    from sweeper.accuracy.importers import import_file
+
+    try:
+        first = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        first = None
+    if isinstance(first, dict) and "preset" in first:
+        return load(path)
+    found = import_file(path)
+    if len(found) != 1:
+        raise BadFile(str(path), f"holds {len(found)} results: {', '.join(item.preset for item in found)}",
+                      hint="Split it with sweeper accuracy import --json")  # fmt: skip
+    return found[0]
