@@ -168,7 +168,7 @@ def _prefill(scorer: Scorer, cases: list[Case], batch: int, found: _Found) -> No
                     )
                 )
     if positions:
-        found.groups[f"prefill batch {batch}"] = figures(positions)
+        found.groups[f"prefill batch {batch}"] = figures(positions, typical=True)
 
 
 def _decode(

@@ -70,7 +70,7 @@ class Cache:
 
 @dataclass(slots=True)
 class Model:
-    """A checkpoint in memory. `experts_in`: per layer [experts, 2 * size, hidden]; `experts_out`: [experts, hidden, size]."""
+    """A checkpoint in memory. Per layer: `experts_in` [experts, 2 * size, hidden], `experts_out` [..., hidden, size]."""
 
     config: dict[str, Any]
     quant: str
