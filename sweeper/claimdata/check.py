@@ -48,8 +48,9 @@ def _named_alike(claim: Claim) -> Claim:
 
 
 def exit_code(results: Sequence[ClaimResult]) -> int:
-    """1 when a comparable claim is not met; physics and other people's machines do not count."""
-    return int(any(result.verdict is ClaimVerdict.NOT_MET for result in results))
+    """1 when a claim was measured under its conditions and does not hold; without a figure of ours none counts."""
+    wrong = (ClaimVerdict.NOT_MET, ClaimVerdict.IMPLAUSIBLE, ClaimVerdict.MISLABELLED)
+    return int(any(result.verdict in wrong and result.reading is not None for result in results))
 
 
 def as_json(results: Sequence[ClaimResult], spread: Sequence[Distribution]) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0; check: 1 where a comparable claim is not met."""
+    """0; check: 1 where a claim was measured under its conditions and does not hold."""
     from sweeper.claimdata.load import begin_with, find, load_claims, select
 
     claims = select(load_claims(args.claims), args.id)
@@ -62,7 +62,7 @@ def _check(args: argparse.Namespace, claims: tuple[Claim, ...]) -> int:
     if args.json:
         sys.stdout.write(json.dumps(check.as_json(results, spread), indent=1, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(check.as_text(results, spread, everything=args.all))
+        sys.stdout.write(check.as_text(results, spread, everything=args.all or bool(args.id)))
     return check.exit_code(results)
 
 

@@ -1,14 +1,15 @@
 """A claim against own figures: the verdict and its reason.
 
 In order: comparable figures decide (met, not met, above, below, or mislabelled when a total, a stream count or a chunk
-count explains the gap); a claim that no figure may be held against is implausible or mislabelled where physics says
-so, else not comparable, unknown or not measured. What was measured under other conditions refutes nothing.
+count explains the gap), and a claim they do not meet is implausible when it also beats a limit. A claim that no figure
+may be held against is implausible or mislabelled where physics says so, else not comparable, unknown or not measured.
+What was measured under other conditions refutes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sweeper.core.claims import LOWER_IS_BETTER, Claim, ClaimResult, ClaimVerdict, Figure, Reading
 from sweeper.core.claims_compare import QUESTIONS, Fit, fit, words
@@ -42,7 +43,13 @@ def check(claim: Claim, figures: Sequence[Figure], limit: Limit | None = None) -
     measured = [one for one in open_ones if one.reading(claim) is not None]
     settled = [one for one in measured if not one.fit.unstated and not one.fit.unrecorded]
     if settled:
-        return _with_notes(_numbers(claim, _strongest(claim, settled)), limit)
+        result = _numbers(claim, _strongest(claim, settled))
+        beaten = limit is not None and limit.broken is not None
+        if limit is not None and beaten and result.verdict not in (ClaimVerdict.MET, ClaimVerdict.MISLABELLED):
+            doubted = _impossible(claim, limit, held)
+            return replace(doubted, why=f"{doubted.why}; measured: {result.why}", figure=result.figure,
+                           reading=result.reading, difference=None)  # fmt: skip
+        return _with_notes(result, limit)
     if limit is not None and limit.broken is not None:
         return _impossible(claim, limit, held)
     if measured or (open_ones and _questions(open_ones[0].fit)):

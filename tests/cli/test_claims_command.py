@@ -292,13 +292,14 @@ def test_own_claims_are_judged_and_explained(tmp_path: Path, capsys: pytest.Capt
         "own-floor": "met",
         "own-promise": "not met",
         "own-chunks": "mislabelled",
-        "own-dense": "below",
+        "own-dense": "implausible",
     }
     assert "50.0 tok/s" not in told["own-total"]["why"]
     assert "450 tok/s of input and output together is 400.0 tok/s of output" in told["own-total"]["why"]
     assert "one stream is quoted as the sum" in told["own-stream"]["why"]
     assert "chunks were counted as tokens" in told["own-chunks"]["why"]
-    assert any("no assumption is needed" in caveat for caveat in told["own-dense"]["caveats"])
+    assert "no assumption is needed for that; measured: Marlin" in told["own-dense"]["why"]
+    assert told["own-dense"]["measured"] == 400.0
 
 
 BENCH: dict[str, Any] = {
