@@ -9,8 +9,19 @@ from pathlib import Path
 NAME = "canary-builder.pyz"
 _PARTS = ("canary", "core")
 _FILES = ("__init__.py", "catalogue.py", "cli/__init__.py", "cli/canary.py")
+_DATA = (".txt", ".json", ".jinja")
 _MAIN = """import argparse
+import atexit
+import shutil
 import sys
+import tempfile
+import zipfile
+
+# The builder reads data files beside its modules, so they must lie in a folder.
+folder = tempfile.mkdtemp(prefix="canary-builder-")
+atexit.register(shutil.rmtree, folder, ignore_errors=True)
+zipfile.ZipFile(sys.argv[0]).extractall(folder)
+sys.path[0] = folder
 
 from sweeper.cli import canary
 from sweeper.core.errors import SweeperError
@@ -35,6 +46,7 @@ def pack() -> bytes:
     names = [root / name for name in _FILES]
     for part in _PARTS:
         names += sorted((root / part).rglob("*.py"))
+        names += sorted(path for path in (root / part).glob("*") if path.suffix in _DATA)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         _add(archive, "__main__.py", _MAIN.encode())

@@ -20,9 +20,9 @@ USER, HOST, ADDRESS, EMAIL, DEVICE, HOME = "<user>", "<host>", "<address>", "<e-
 
 COMMON = frozenset(
     "root user users ubuntu debian admin administrator docker nobody vllm sglang python model models test tests data"
-    " dev runner work workspace app build core max min torch cuda gpu cpu node host server localhost vm main local public"
-    " shared default home guest jenkins ec2-user opc azureuser vagrant engine worker process info error none true false"
-    " localdomain nvidia triton marlin cutlass auto linux".split()
+    " dev runner work workspace app build core max min torch cuda gpu cpu node host server localhost vm main local"
+    " public shared default home guest jenkins ec2-user opc azureuser vagrant engine worker process info error none"
+    " true false localdomain nvidia triton marlin cutlass auto linux".split()
 )
 """Names that say nothing about a person and are words of a log: hidden in paths, left in running text."""
 

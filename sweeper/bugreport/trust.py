@@ -7,7 +7,8 @@ from sweeper.core.values import Cell
 _PUBLISHERS = ("vllm/", "lmsysorg/", "nvcr.io/nvidia/", "rocm/", "intel/", "docker.io/vllm/", "docker.io/lmsysorg/")
 _ENV = (
     "VLLM_", "SGLANG_", "SGL_", "CUDA_", "NCCL_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "TRITON_", "FLASHINFER_",
-    "OMP_", "MKL_", "HF_HUB_", "TRANSFORMERS_", "NVIDIA_", "TOKENIZERS_", "SAFETENSORS_", "DO_NOT_TRACK", "GLOO_", "UCX_",
+    "OMP_", "MKL_", "HF_HUB_", "TRANSFORMERS_", "NVIDIA_", "TOKENIZERS_", "SAFETENSORS_", "DO_NOT_TRACK", "GLOO_",
+    "UCX_",
 )  # fmt: skip
 _ENV_CODE = (
     "VLLM_PLUGINS",
@@ -19,7 +20,8 @@ _ENV_CODE = (
 _FLAGS = (
     "--trust-remote-code", "--middleware", "--logits-processors", "--tool-parser-plugin", "--reasoning-parser-plugin",
     "--worker-cls", "--worker-extension-cls", "--model", "--model-path", "--code-revision", "--tokenizer",
-    "--hf-overrides", "--scheduler-cls", "--kv-transfer-config", "--config", "--load-format", "--model-impl", "--chat-template",
+    "--hf-overrides", "--scheduler-cls", "--kv-transfer-config", "--config", "--load-format", "--model-impl",
+    "--chat-template",
     "--custom-weight-loader", "--additional-config",
 )  # fmt: skip
 
