@@ -14,10 +14,11 @@ from sweeper.cli.main import main
 from sweeper.core import codec
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.identity import cell_id
-from sweeper.core.points import Acceptance, DecodePoint, Quantiles
+from sweeper.core.points import Acceptance, DecodePoint, Energy, Quantiles
 from sweeper.core.presets import RunFigure
 from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
+from sweeper.core.windows_json import bench_object
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog
 
@@ -382,3 +383,14 @@ def test_a_plan_is_written_once_and_loads(tmp_path: Path, capsys: pytest.Capture
     assert "mtp3" in out
     assert main(["claims", "plan", "p1-marlin-tp4", "--out", str(file)]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_what_bench_prints_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    energy = Energy(joules=1.0, joules_per_1k_tokens=2660.0, mean_w=221.0, power_share=0.37)
+    measured = point(39.5, length=1.5, energy=energy, series_tok_s=(39.0, 40.0), errors=("1 stream: reset",))
+    (tmp_path / "m.json").write_text(json.dumps(bench_object(measured)) + "\n")
+    flags = [word for pair in SETS for word in ("--set", pair.replace("=none", "=mtp"))]
+    main(["claims", "check", "--against", str(tmp_path / "m.json"), *flags, "--set", "draft_tokens=2", "--json"])
+    told = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
+    assert told["p1-marlin-mtp2"]["verdict"] == "met"
+    assert told["p1-mtp2-acceptance"]["measured"] == pytest.approx(73.0)
