@@ -229,6 +229,8 @@ def _scoped(tree: Tree, other: Tree, only: tuple[str, ...]) -> dict[str, Entry]:
     wheel_against_more = other.form is Form.WHEEL and tree.form in (Form.ENVIRONMENT, Form.IMAGE)
     if wheel_against_more:
         entries = _installed(entries, names.top_level(other.entries))
+    elif (tree.form, other.form) == (Form.IMAGE, Form.ENVIRONMENT):
+        entries = _installed(entries, None)
     if only:
         wanted = names.within(entries, only)
         entries = {path: entry for path, entry in entries.items() if path in wanted}
@@ -239,15 +241,15 @@ def _scoped(tree: Tree, other: Tree, only: tuple[str, ...]) -> dict[str, Entry]:
     return {key: entries[path] for key, path in names.keyed(entries, one_package=one_package).items()}
 
 
-def _installed(entries: dict[str, Entry], packages: frozenset[str]) -> dict[str, Entry]:
-    """The files of these packages, by their path below site-packages or dist-packages."""
+def _installed(entries: dict[str, Entry], packages: frozenset[str] | None) -> dict[str, Entry]:
+    """The files of these packages (None: of all), by their path below site-packages or dist-packages."""
     out = {}
     for path, entry in entries.items():
         inner = path
         for folder in ("site-packages/", "dist-packages/"):
             if folder in path:
                 inner = path.split(folder, 1)[1]
-        if inner.split("/", 1)[0] in packages:
+        if inner != path if packages is None else inner.split("/", 1)[0] in packages:
             out[inner] = replace(entry, path=inner)
     return out
 

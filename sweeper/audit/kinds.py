@@ -65,7 +65,7 @@ TABLE_FOLDER = re.compile(
 )
 SELECTOR = re.compile(
     r"(fused_moe|moe|cutlass|flashinfer|flash_|marlin|deep_?gemm|deep_?ep|triton|kernel|gemm|attention|custom_ops|_ops\b"
-    r"|oracle|cute|/ops/|cuda_graph|cudagraph|compil|platforms/|envs\.py|all_reduce|linear\.py|layers/)"
+    r"|oracle|cute|/ops/|cuda_graph|cudagraph|/compilation/|torch_compile|compile_|platforms/|envs\.py|all_reduce|linear\.py|layers/)"
 )
 QUANTIZATION = re.compile(r"(quant|nvfp4|mxfp|fp8|fp4|int4|int8|awq|gptq|compressed_tensors|modelopt)")
 KERNEL_PYTHON = re.compile(
@@ -74,6 +74,8 @@ KERNEL_PYTHON = re.compile(
     re.M,
 )
 SETTINGS = (".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".jinja", ".conf", ".sh")
+TOOLS = re.compile(r"(^|/)(_?pytest\w*|pip|wheel|pluggy|iniconfig)(-[^/]*\.dist-info)?/")
+"""Packages that install and test; no server imports them."""
 STAMPS = re.compile(r"(^|/)(_version|commit_id|version|_commit|_build_info|build_info|git_version)\.(py|txt)$")
 IGNORED = re.compile(
     r"(^|/)(__pycache__/|[^/]*\.(dist-info|egg-info)/"
@@ -111,6 +113,8 @@ def kind_of(path: str, content: bytes = b"", *, gpu: bool = False, elf: bool = F
     """
     name = PurePosixPath(path)
     lower = path.lower()
+    if TOOLS.search(path):
+        return Kind.REST
     if gpu or lower.endswith(GPU_FILES):
         return Kind.COMPILED
     if LIBRARY.search(lower):

@@ -33,6 +33,7 @@ def run_audit(
             return result, _of_trees(result, old, new) + findings
     if b is None:
         raise UsageError("two things to compare are needed", hint="Or one container:NAME, or one process:PID")
+    on_progress(f"reading {a} and {b}")
     with open_tree(a) as old, open_tree(b) as new:
         result = audit(old, new, only=only, diff_lines=diff_lines, on_progress=on_progress)
         return result, _of_trees(result, old, new)
