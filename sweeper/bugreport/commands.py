@@ -6,7 +6,7 @@ import getpass
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ def draft(
     cell = record.cells[trial.cell_id]
     image = (trial.launch or {}).get("image")
     case = gather(record, trial, versions_of(cell, image))
-    report = compose(case, private_here(trial.launch or {}, hide), wanted)
+    report = compose(case, private_here(_environments(record), hide), wanted)
     target = out or Path(f"{report.folder}.tar.gz")
     target = target / f"{report.folder}.tar.gz" if target.is_dir() else target
     if not target.name.endswith((".tar.gz", ".tgz", ".zip")):
@@ -66,8 +66,14 @@ def draft(
     return Draft(report=report, target=target)
 
 
-def private_here(launch: Mapping[str, Any], hide: tuple[str, ...] = ()) -> Private:
-    """What is private on this machine, and in the environment that the server ran with."""
+def _environments(record: RunRecord) -> list[Mapping[str, str]]:
+    """What every cell of the run sets, and what its servers were started with."""
+    launched = [(trial.launch or {}).get("env") or {} for trial in record.trials.values()]
+    return [*(dict(cell.env) for cell in record.cells.values()), *launched]
+
+
+def private_here(environments: Sequence[Mapping[str, str]], hide: tuple[str, ...] = ()) -> Private:
+    """What is private on this machine, and in the environments that servers ran with."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -75,7 +81,7 @@ def private_here(launch: Mapping[str, Any], hide: tuple[str, ...] = ()) -> Priva
     hosts = {socket.gethostname(), _first_line(Path("/etc/hostname"))}
     token_file = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "token"
     stored = {"HF_TOKEN": _first_line(token_file)}
-    environs = [os.environ, launch.get("env") or {}, stored]
+    environs = [os.environ, *environments, stored]
     found = private_of(environs, user=user, hosts=hosts, home=str(Path.home()))
     too_short = [word for word in hide if len(word) < 3]
     if too_short:

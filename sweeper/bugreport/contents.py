@@ -122,7 +122,10 @@ def _texts(case: Case, form: Form, recipe: Recipe, redactor: Redactor) -> dict[s
     }
     if recipe.kind != "none":
         files |= _reproducer(case, recipe)
-    return {name: text.encode() for name, text in files.items()}
+    # Texts put together from redacted parts once more: two harmless halves may make a secret.
+    again = Redactor(redactor.private)
+    joined = (".md", ".txt")
+    return {name: (again.text(text) if name.endswith(joined) else text).encode() for name, text in files.items()}
 
 
 def _reproducer(case: Case, recipe: Recipe) -> dict[str, str]:

@@ -145,8 +145,8 @@ def excerpt(log: str, line_numbers: Sequence[int], around: int = AROUND) -> str:
     lines = log.split("\n")
     chosen = sorted({n for at in line_numbers for n in range(at - around, at + around + 1) if 1 <= n <= len(lines)})
     out: list[str] = []
-    for before, number in zip([None, *chosen[:-1]], chosen, strict=True):
-        if before is not None and number != before + 1:
+    for place, number in enumerate(chosen):
+        if place and number != chosen[place - 1] + 1:
             out.append("   ...")
         mark = ">" if number in line_numbers else " "
         out.append(f"{mark}{number:>6}  {lines[number - 1].rstrip()[:_LONGEST]}")

@@ -88,5 +88,5 @@ def test_a_name_seen_in_a_home_path_is_hidden_in_running_text_too() -> None:
 
 def test_what_is_left_over_is_found() -> None:
     assert leaks(PRIVATE, "issue.md", "by Brunhilde")
-    assert leaks(PRIVATE, "issue.md", "hf_abcdefgh12345678")
-    assert not leaks(PRIVATE, "issue.md", Redactor(PRIVATE).text("by Brunhilde with hf_abcdefgh12345678"))
+    assert leaks(PRIVATE, "issue.md", "key=correct-horse-battery")
+    assert not leaks(PRIVATE, "issue.md", Redactor(PRIVATE).text("by Brunhilde with correct-horse-battery"))
