@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 TokenSource = Literal["usage", "token_ids", "final_usage", "tokenizer", "chunks"]
-"""How tokens were counted: server's cumulative usage, ids per chunk (both exact), its count at the end of a stream spread
-over the chunks (flagged), client tokenizer (flagged), chunks (no rate)."""
+"""How tokens were counted: server's cumulative usage, ids per chunk (both exact), its count at the end of a stream
+spread over the chunks (flagged), client tokenizer (flagged), chunks (no rate)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
