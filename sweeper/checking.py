@@ -24,6 +24,7 @@ from sweeper.core.numerics import (
     Generation,
     Limits,
     Position,
+    Top,
     figures,
     grade,
 )
@@ -36,7 +37,8 @@ BATCHES = (1, 4, 8)
 MAX_RESTARTS = 3
 MAX_FOLLOWED = 24
 """Restarts of one round: a broken server leaves golden's path everywhere, and that is known after a few."""
-GENERATION_TOKENS = 48
+GENERATION_TOKENS = 24
+TEXT_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,12 +213,22 @@ def _follow(case: Case, start: int, scores: Scores, found: list[Position]) -> in
                 golden=case.greedy_logprobs[index],
                 measured=measured,
                 golden_top=tuple(case.greedy_top[index]) if index < len(case.greedy_top) else (),
-                measured_top=top,
+                measured_top=_emitted_first(top, token),
             )
         )
         if token != wanted:
             return index + 1 if index + 1 < len(case.greedy_ids) else None
     return None
+
+
+def _emitted_first(top: Top, token: int) -> Top:
+    """A greedy server's token is its best one, whatever its list says.
+
+    The sampler may be wrong where the logits are right.
+    """
+    if not top or top[0][0] == token:
+        return top
+    return ((token, dict(top).get(token, top[-1][1])), *(entry for entry in top if entry[0] != token))
 
 
 def _generation(case: Case, scores: Scores, options: CheckOptions) -> Generation:
@@ -240,7 +252,7 @@ def _text_only(base_url: str, name: str, options: CheckOptions, say: Callable[[s
         for number in range(options.generations):
             prompt = f"{number}. {prompts[number % len(prompts)].prompt}"
             try:
-                answer = client.complete(prompt, max_tokens=GENERATION_TOKENS)
+                answer = client.complete(prompt, max_tokens=TEXT_TOKENS)
             except RequestProblem as failure:
                 problems.append(failure)
                 if len(problems) > 2 and not found.generations:

@@ -1,6 +1,6 @@
 """Every fault and 100 healthy servers, through `sweeper check` over HTTP; prints the table.
 
-    python -m benchmarks.check_faults [--healthy 100] [--work DIR] [--only TEXT] [--drawn]
+    python -m benchmarks.check_faults [--healthy 100] [--work DIR] [--only TEXT] [--every-format]
 
 Needs torch and transformers. Exit 1 when a fault is missed or a healthy server is accused.
 """
@@ -88,12 +88,12 @@ def build(work: Path) -> dict[str, Path]:
     return folders
 
 
-def plan(folders: dict[str, Path], healthy: int, only: str) -> list[Run]:
-    """Faults first, then healthy servers round the formats, a quarter of them as two ranks."""
+def plan(folders: dict[str, Path], healthy: int, only: str, every_format: bool) -> list[Run]:
+    """Faults, each in one of its formats by turns or in all; then healthy servers, a quarter of them as two ranks."""
     broken = [
         Run(folder=folders[quant], quant=quant, seed=index, fault=index)
         for index, case in enumerate(CASES)
-        for quant in case.quants
+        for quant in (case.quants if every_format else [case.quants[index % len(case.quants)]])
         if only in case.name
     ]
     quants = [HEALTHY_QUANTS[number % len(HEALTHY_QUANTS)] for number in range(healthy)]
@@ -134,10 +134,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check_faults", description=__doc__)
     parser.add_argument("--healthy", type=int, default=100)
     parser.add_argument("--only", default="", help="faults whose name holds this text")
+    parser.add_argument("--every-format", action="store_true", help="every fault in every format (an hour)")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sweeper-check-faults")
     args = parser.parse_args()
     begun = time.monotonic()
-    runs = plan(build(args.work), args.healthy, args.only)
+    runs = plan(build(args.work), args.healthy, args.only, args.every_format)
     results = []
     with ProcessPoolExecutor(WORKERS) as pool:
         for result in pool.map(check, runs):

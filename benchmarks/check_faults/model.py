@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,13 @@ class Noise:
         """Kernels tile differently by batch size and by machine."""
         return max(self.tensor_parallel, 1 + (self.seed + batch.bit_length()) % 4)
 
+    def edges(self, size: int, count: int) -> list[int]:
+        """Where a sum over `size` terms is cut: at other places in every run, evenly between ranks."""
+        if self.tensor_parallel > 1 or count == 1:
+            return [size * part // count for part in range(count + 1)]
+        draw = random.Random(1000 * self.seed + size + count)
+        return [0, *sorted(draw.sample(range(1, size), count - 1)), size]
+
 
 @dataclass(slots=True)
 class Cache:
@@ -70,7 +78,7 @@ class Cache:
 
 @dataclass(slots=True)
 class Model:
-    """A checkpoint in memory. Per layer: `experts_in` [experts, 2 * size, hidden], `experts_out` [..., hidden, size]."""
+    """A checkpoint in memory. Per layer: `experts_in` [experts, 2 * size, hidden], `experts_out` [.., hidden, size]."""
 
     config: dict[str, Any]
     quant: str
@@ -186,7 +194,7 @@ class Model:
 
     def _partial(self, product: Callable[[int, int], Tensor], size: int, *, drop_last: bool = False) -> Tensor:
         count = 1 if self.noise.exact else self.noise.splits(self.batch)
-        edges = [size * part // count for part in range(count + 1)]
+        edges = self.noise.edges(size, count)
         if drop_last and self.broken() and self.noise.tensor_parallel > 1:
             edges = edges[: len(edges) - count // self.noise.tensor_parallel]
         # Partial sums of one device stay in float32; those of ranks meet in bf16.

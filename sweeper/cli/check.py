@@ -10,6 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sweeper.checking import CheckOptions, as_json, check_server
+from sweeper.core.errors import UsageError
 from sweeper.core.numerics import Check
 from sweeper.report.columns import number
 
@@ -26,8 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    batches = tuple(int(part) for part in args.batches.split(",") if part.isdigit()) or (1,)
-    options = CheckOptions(batches=batches, generations=args.generations)
+    options = CheckOptions(batches=_batches(args.batches), generations=args.generations)
     quiet = args.json or not sys.stderr.isatty()
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     check = check_server(args.url, args.model, args.golden, options, say)
@@ -35,15 +35,29 @@ def run(args: argparse.Namespace) -> int:
     return 0 if check.verdict == "right" else 1
 
 
+def _batches(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and 0 < int(part) <= 256 for part in parts):
+        raise UsageError(f"--batches {text}: numbers from 1 to 256, separated by commas", hint="--batches 1,4,8")
+    return tuple(sorted({int(part) for part in parts}))
+
+
 def _text(check: Check) -> str:
     rows = [
-        [name, group.positions, _signed(group.shift), _plain(group.kl_topk), _percent(group.argmax_agreement)]
+        [
+            name,
+            group.positions,
+            _signed(group.shift),
+            _plain(group.kl_topk),
+            _small(group.kl_typical),
+            _percent(group.argmax_agreement),
+        ]
         for name, group in check.groups.items()
     ]
     lines = [f"verdict: {check.verdict}"]
     lines += [f"  {reason}" for reason in check.reasons]
     if rows:
-        headers = ["group", "tokens", "NLL shift", "KL top-k", "best token agrees"]
+        headers = ["group", "tokens", "NLL shift", "KL top-k", "KL typical", "best token agrees"]
         lines.append(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     lines.append(f"degenerate generations: {check.degenerate} of {check.generations}")
     lines += [f"not checked: {item}" for item in check.unchecked]
@@ -56,6 +70,10 @@ def _signed(value: float | None) -> str:
 
 def _plain(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _small(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
 
 
 def _percent(value: float | None) -> str:

@@ -35,8 +35,8 @@ TRAINED_KL_TYPICAL: Mapping[str, float] = {
     "bf16": 4e-5, "nvfp4-w4a16": 4e-5, "int4": 4e-5, "fp8": 6e-5, "fp8-block": 6e-5, "nvfp4": 1.75e-3,
     "mxfp4": 1.75e-3,
 }  # fmt: skip
-"""Bounds of `kl_typical` for trained weights (the speaking canary), measured by benchmarks/check_faults: healthy servers
-reach 1e-5 (bf16), 3e-5 (fp8) and 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults start at 7e-5 and 2e-3.
+"""Bounds of `kl_typical` for trained weights (the speaking canary), measured by benchmarks/check_faults: healthy ones
+reach 1e-5 (bf16), 3e-5 (fp8), 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults seen start at 7e-5 and 2e-3.
 Drawn weights have no such bound: their routing flips too easily."""
 
 MARGIN = 0.1

@@ -112,7 +112,7 @@ class Scorer:
         choice = self._choice("/v1/completions", {"model": self._model, **body})
         rows = choice.get("prompt_logprobs")
         if not isinstance(rows, list) or len(rows) != len(ids):
-            raise RequestProblem("the server sends no prompt_logprobs")
+            raise RequestProblem("the server sends no prompt_logprobs", status=200)
         logprobs: list[float | None] = []
         tops: list[Top] = []
         for token, row in zip(ids, rows, strict=True):
@@ -134,7 +134,7 @@ class Scorer:
         kind = "output" if tokens else "input"
         rows, top_rows = meta.get(f"{kind}_token_logprobs"), meta.get(f"{kind}_top_logprobs") or []
         if not isinstance(rows, list) or not rows:
-            raise RequestProblem("the server sends no token log-probabilities")
+            raise RequestProblem("the server sends no token log-probabilities", status=200)
         tops = [_sorted({int(t): _number(v) for v, t, *_ in row or []}) for row in top_rows]
         tops += [()] * (len(rows) - len(tops))
         values = tuple(None if row[0] is None else _number(row[0]) for row in rows)
@@ -150,11 +150,11 @@ class Scorer:
         block = choice.get("logprobs") or {}
         names, values = block.get("tokens") or [], block.get("token_logprobs") or []
         if not names or len(names) != len(values):
-            raise RequestProblem("the server sends no log-probabilities with its completions")
+            raise RequestProblem("the server sends no log-probabilities with its completions", status=200)
         ids = [_token_id(name) for name in names]
         if any(token is None for token in ids):
             if generated:
-                raise RequestProblem("the server names tokens by text only, not by id")
+                raise RequestProblem("the server names tokens by text only, not by id", status=200)
             ids = list(body["prompt"])[: len(names)]
         tops = [
             _sorted({t: _number(v) for name, v in (row or {}).items() if (t := _token_id(name)) is not None})
@@ -172,7 +172,7 @@ class Scorer:
         try:
             return dict(self._json(route, body)["choices"][0])
         except (KeyError, IndexError, TypeError, ValueError):
-            raise RequestProblem(f"{route}: the answer holds no choice") from None
+            raise RequestProblem(f"{route}: the answer holds no choice", status=200) from None
 
     def _json(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -201,7 +201,7 @@ def _entries(row: Any) -> dict[int, float]:
     try:
         return {int(key): _number(value["logprob"]) for key, value in (row or {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise RequestProblem("the server's prompt_logprobs have an unknown shape") from None
+        raise RequestProblem("the server's prompt_logprobs have an unknown shape", status=200) from None
 
 
 def says_nan(problem: RequestProblem) -> bool:

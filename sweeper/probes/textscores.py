@@ -32,8 +32,8 @@ def _row(http: httpx.Client, model: str, text: str) -> tuple[list[float], list[i
     """Log-probabilities of a text's tokens but the first, and the best token id of each place (vLLM only)."""
     body: dict[str, Any] = {"model": model, "prompt": text, "temperature": 0.0}
     answer = http.post("/v1/completions", json={**body, "max_tokens": 1, "prompt_logprobs": 1})
-    choice = _choice(answer)
-    rows = choice.get("prompt_logprobs")
+    # A server that does not know the field may refuse it or ignore it.
+    rows = None if answer.status_code in (400, 422) else _choice(answer).get("prompt_logprobs")
     if rows:
         return [_own(row) for row in rows[1:]], [_best(row) for row in rows[1:]]
     choice = _choice(http.post("/v1/completions", json={**body, "max_tokens": 0, "echo": True, "logprobs": 1}))
