@@ -95,7 +95,7 @@ def gather(record: RunRecord, trial: TrialRecord, versions: Mapping[str, str]) -
         log_cut=is_cut,
         requested=requested(cell),
         effective=effective(verdict),
-        gpus=_gpu_names(host, (trial.launch or {}).get("gpus") or ()),
+        gpus=gpu_names(host, (trial.launch or {}).get("gpus") or ()),
         rows=tuple(_rows(record, trial.cell_id)),
         versions=versions,
         model_config=_model_config(cell.model),
@@ -140,7 +140,8 @@ def _read_log(path: Path) -> tuple[str, bool]:
     return (first + gap + last).decode("utf-8", "replace"), True
 
 
-def _gpu_names(host: Mapping[str, Any], used: Sequence[str]) -> tuple[str, ...]:
+def gpu_names(host: Mapping[str, Any], used: Sequence[str]) -> tuple[str, ...]:
+    """Names of the boards `used` (indices or UUIDs); of all where none of them is known."""
     boards = host.get("gpus") or []
     chosen = [b for b in boards if b.get("uuid") in used or str(b.get("index")) in used] or boards
     return tuple(str(board.get("name") or "unknown GPU") for board in chosen)

@@ -7,14 +7,14 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sweeper import __version__, app, tools
 from sweeper.bugreport import archive, replay
-from sweeper.bugreport.case import gather
+from sweeper.bugreport.case import gather, gpu_names
 from sweeper.bugreport.contents import Report, compose, preview
 from sweeper.bugreport.redaction import Private, private_of
 from sweeper.bugreport.versions import versions_of
@@ -28,7 +28,7 @@ from sweeper.report.progress import Console
 from sweeper.runner import Sweep, go, plain_rounds
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog, Lock
-from sweeper.store.record import RunRecord, read
+from sweeper.store.record import RunRecord, TrialRecord, read
 from sweeper.views import find_trial
 
 
@@ -86,9 +86,7 @@ def private_here(environments: Sequence[Mapping[str, str]], hide: tuple[str, ...
     too_short = [word for word in hide if len(word) < 3]
     if too_short:
         raise UsageError(f"--hide {too_short[0]}: give at least three characters")
-    return Private(
-        users=found.users, hosts=found.hosts, homes=found.homes, secrets=found.secrets, words=frozenset(hide)
-    )
+    return replace(found, words=frozenset(hide))
 
 
 def _first_line(path: Path) -> str:
@@ -125,18 +123,27 @@ def reproduce(options: ReplayOptions, say: Callable[[str], None]) -> dict[str, A
     }  # fmt: skip
     run = rundir.create(options.logs, run_id, b"", facts)
     canary = replay.make_canary(source, cell, run.path.absolute(), say)
-    import dataclasses
-
-    cell = dataclasses.replace(cell, model=str(canary), name=f"reproduction of {source.manifest.get('trial', '-')}")
-    verdict = _swept(run, replay.matrix_of(source, cell), gpus)
+    cell = replace(cell, model=str(canary), name=f"reproduction of {source.manifest.get('trial', '-')}")
+    trial, verdict = _swept(run, replay.matrix_of(source, cell), gpus)
     problem = replay.environment_problem(source, verdict)
     if problem:
         raise problem
-    return {**replay.compare(source, cell, verdict), "run": str(run.path), "trial_here": verdict.trial}
+    here = _here(facts["host"], trial)
+    return {**replay.compare(source, cell, verdict, here), "run": str(run.path), "trial_here": verdict.trial}
 
 
-def _swept(run: rundir.RunDir, matrix: Matrix, gpus: tuple[str, ...]) -> Verdict:
-    """The one verdict of a one-cell sweep."""
+def _here(host: Any, trial: TrialRecord) -> dict[str, str]:
+    launch = trial.launch or {}
+    boards = gpu_names(host, launch.get("gpus") or ())
+    return {
+        "GPU": ", ".join(boards) or "none",
+        "driver": str(host.get("driver") or ""),
+        "image digest": str(launch.get("image_digest") or ""),
+    }
+
+
+def _swept(run: rundir.RunDir, matrix: Matrix, gpus: tuple[str, ...]) -> tuple[TrialRecord, Verdict]:
+    """The one trial of a one-cell sweep, with its verdict."""
     clock, console, log = SystemClock(), Console(), EventLog(run.events)
     planned = tuple(PlannedCell(cell=cell, cell_id=cell_id(cell)) for cell in matrix.cells)
     lock = Lock(run.path)
@@ -162,7 +169,7 @@ def _swept(run: rundir.RunDir, matrix: Matrix, gpus: tuple[str, ...]) -> Verdict
         log.close()
         console.close()
         lock.release()
-    verdicts = [trial.verdict for trial in read(run).trials.values() if trial.verdict]
-    if not verdicts:
-        raise SweeperError(f"{run.path}: the trial left no verdict")
-    return verdicts[-1]
+    for trial in read(run).trials.values():
+        if trial.verdict:
+            return trial, trial.verdict
+    raise SweeperError(f"{run.path}: the trial left no verdict")

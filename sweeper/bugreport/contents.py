@@ -216,7 +216,7 @@ def _manifest(case: Case, form: Form, recipe: Recipe, files: Mapping[str, bytes]
             "engine": case.cell.engine,
             "engine version": facts.engine_version or case.cell.engine_version or "",
             "image digest": case.image_digest or "",
-            "GPU": ", ".join(case.gpus),
+            "GPU": ", ".join(case.gpus) or "none",
             "driver": str(case.host.get("driver") or ""),
             **case.versions,
         },

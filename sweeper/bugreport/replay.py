@@ -192,8 +192,11 @@ def matrix_of(source: Source, cell: Cell) -> Matrix:
     )
 
 
-def compare(source: Source, cell: Cell, verdict: Verdict) -> dict[str, Any]:
-    """`result`: reproduced, not reproduced, different; with what was expected, seen, and done with other versions."""
+def compare(source: Source, cell: Cell, verdict: Verdict, here: Mapping[str, str]) -> dict[str, Any]:
+    """`result`: reproduced, not reproduced, different; with what was expected, seen, and done with other versions.
+
+    `here`: GPU, driver and image digest of this machine, by the names of the manifest's `seen_with`.
+    """
     expected, cause = source.manifest["expected"], verdict.cause
     seen = {
         "outcome": verdict.outcome.value,
@@ -201,7 +204,7 @@ def compare(source: Source, cell: Cell, verdict: Verdict) -> dict[str, Any]:
         "cause": cause.id if cause else None,
         "findings": [finding.id for finding in verdict.findings],
     }
-    now = {**versions_of(cell, cell.image if cell.launcher == "docker" else None)}
+    now = {**here, **versions_of(cell, cell.image if cell.launcher == "docker" else None)}
     if verdict.effective and verdict.effective.engine_version:
         now["engine version"] = verdict.effective.engine_version
     hows = [
