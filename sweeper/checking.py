@@ -102,15 +102,26 @@ def _served(base_url: str, model: str | None) -> str:
     client = Client(base_url, model or "")
     try:
         models = client.served_models()
+        if model and models and model not in models:
+            _must_answer(client, base_url, model, models)
     finally:
         client.close()
     if model is None and not models:
         raise EnvironmentNotReady(
             f"{base_url} does not answer /v1/models", hint="Is the server up? Name the model with --model."
         )
-    if model and models and model not in models:
-        raise UsageError(f"{base_url} serves {', '.join(models)}, not {model}", hint="Leave out --model, or name one.")
     return model or models[0]
+
+
+def _must_answer(client: Client, base_url: str, model: str, models: list[str]) -> None:
+    """Some servers answer to any name; one that does not must not look like a broken one."""
+    try:
+        client.complete("1", max_tokens=1)
+    except RequestProblem as refusal:
+        if refusal.status is not None and refusal.status < 500:
+            raise UsageError(
+                f"{base_url} serves {', '.join(models)}, not {model}", hint="Leave out --model, or name one of them."
+            ) from None
 
 
 def _graded(found: _Found, limits: Limits | None) -> Check:

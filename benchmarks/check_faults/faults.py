@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.check_faults.model import Faults, Model, Noise
 
-SCALED = ("fp8-block", "nvfp4")
-"""Formats with more than one scale per row: the ones whose scales have an order."""
+SCALED = ("nvfp4",)
+"""Formats whose scales have an order in a matrix of this size: one 128 x 128 block or one scale a row has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -265,6 +265,10 @@ def load(folder: Path, faults: Faults | None = None, noise: Noise | None = None)
     model = Model(config, checkpoint.quant, tensors, experts_in, experts_out, faults, noise or Noise())
     if faults.weights:
         faults.weights(model)
+    for stack in (model.experts_in, model.experts_out):
+        # Stored transposed: cutting the inner dimension then needs no copy.
+        stack[:] = [experts.mT.contiguous().mT for experts in stack]
+    tensors |= {name: value.mT.contiguous().mT for name, value in tensors.items() if value.dim() == 2}
     return model
 
 

@@ -157,9 +157,16 @@ def test_looping_text_without_golden_vectors_is_garbage(tmp_path: Path) -> None:
         assert check_server(url, None, None, CheckOptions(generations=6)).verdict == "garbage"
 
 
-def test_a_model_that_is_not_served_is_named(tmp_path: Path) -> None:
-    with served(healthy) as url, pytest.raises(UsageError, match="serves fake, not other"):
+def test_a_model_that_is_not_served_is_named() -> None:
+    unknown = {"error": {"message": "The model `other` does not exist."}}
+    with served(lambda route, body: (404, unknown)) as url, pytest.raises(UsageError, match="serves fake, not other"):
         check_server(url, "other", None)
+
+
+def test_a_server_that_answers_to_any_name_is_checked(tmp_path: Path) -> None:
+    save(golden(), tmp_path / "golden.json.gz")
+    with served(healthy) as url:
+        assert check_server(url, "other", tmp_path / "golden.json.gz").verdict == "right"
 
 
 def test_nobody_at_the_address_is_an_error_with_a_hint() -> None:
