@@ -47,6 +47,8 @@ SECTION, NOBITS = struct.Struct("<IIQQQQ"), 8
 BUILD_HASH = re.compile(rb"(?<=_)[0-9a-f]{8}(?=_)")
 PTX_NOISE = re.compile(rb"^\s*\.(loc|file)\b.*|//.*|(?<=_)[0-9a-f]{8}(?=_)|\s+")
 LZ4, ZSTD = 0x2000, 0x8000
+MOST_PTX = 1 << 20
+"""Longer PTX is compared as stored: 3 us a line, and a release has 70 million lines of it."""
 MOST_BYTES = 128 << 20
 """A larger payload is hashed as it is stored, so that a damaged size cannot fill the memory."""
 
@@ -120,7 +122,7 @@ def _whole(file: BinaryIO) -> bytes:
 
 
 def _kernels(data: bytes) -> str:
-    """Hash over the code of a cubin. Section headers are read here: pyelftools takes 0.1 ms for each, a cubin has 1,000s.
+    """Hash over the code of a cubin. Section headers are read here: pyelftools takes 0.1 ms each, a cubin has 1,000s.
 
     Layout: 64-bit little-endian ELF; struct.error or IndexError when it is cut.
     """
@@ -194,11 +196,11 @@ def _code(file: BinaryIO, at: int) -> str | None:
             return _kernels(data)
     except (lz4.block.LZ4BlockError, zstandard.ZstdError, struct.error, ValueError):
         return None
-    return _instructions(data.rstrip(b"\0"))
+    return _instructions(data.rstrip(b"\0")) if len(data) <= MOST_PTX else None
 
 
 def _instructions(ptx: bytes) -> str:
-    """By line: a regex over all of a PTX of 50 MB would need a gigabyte."""
+    """By line: a regex over the whole text would hold every piece of it at once."""
     digest = hashlib.sha256()
     for line in io.BytesIO(ptx):
         digest.update(PTX_NOISE.sub(b"", line))
