@@ -73,7 +73,7 @@ for _ in $$(seq $wait); do
             echo "reproduced: $cause"
             exit 0
         fi
-        echo "not reproduced: the server is up and answered (the text above is a canary's and means nothing)"
+        echo "not seen: the server is up and answered; wrong numbers or text are judged by: sweeper reproduce"
         exit 1
     fi
     sleep 1
