@@ -27,7 +27,7 @@ from sweeper.core.numerics import MIN_TYPICAL, Check, Figures
 
 QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4")
 HEALTHY_QUANTS = ("bf16", "fp8", "nvfp4")
-WORKERS = 2
+WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

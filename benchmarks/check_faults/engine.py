@@ -18,6 +18,7 @@ LINGER_S = 0.004
 MAX_BATCH = 16
 COLLAPSE_TOKEN = 5
 """The token that a collapsed generation repeats."""
+_COLLAPSED = (COLLAPSE_TOKEN, -0.001, [(COLLAPSE_TOKEN, -0.001)])
 
 
 @dataclass(slots=True)
@@ -82,33 +83,53 @@ class Engine:
 
 @torch.inference_mode()
 def serve(model: Model, jobs: list[Job]) -> list[Answer]:
-    """One batch to its end: all prompts at once, then one token per row and step."""
-    steps, model.batch = max(job.tokens for job in jobs), len(jobs)
+    """One batch to its end. What a prompt gives at one kind of batch is computed once: the model is deterministic."""
+    model.batch = len(jobs)
+    new: dict[tuple[int, ...], Job] = {}
+    for job in jobs:
+        if len(model.answers.get(_key(model, job), ())) < job.tokens:
+            new[tuple(job.ids)] = job
+    for job, made in zip(new.values(), _generate(model, list(new.values())), strict=True):
+        model.answers[_key(model, job)] = made
+    answers = []
+    for job in jobs:
+        made = model.answers[_key(model, job)][: job.tokens] if job.tokens else []
+        if job.collapse_at is not None:
+            made = [row if place < job.collapse_at else _COLLAPSED for place, row in enumerate(made)]
+        answers.append(_scored(job, _prefilled(model, job.ids)[1]) if job.score_prompt else Answer([], []))
+        answers[-1].generated.extend(made)
+    return answers
+
+
+def _key(model: Model, job: Job) -> tuple[tuple[int, ...], bool]:
+    return tuple(job.ids), model.large()
+
+
+def _generate(model: Model, jobs: list[Job]) -> list[list[Any]]:
+    """(id, log-probability, best ones) of every greedy token, all prompts in step."""
+    if not jobs:
+        return []
+    steps = max(job.tokens for job in jobs)
     rows = [_prefilled(model, job.ids) for job in jobs]
     cache = model.new_cache(len(jobs), max(len(job.ids) for job in jobs) + steps)
     for row, (own, _) in enumerate(rows):
         _copy(own, cache, row)
-    answers = [_scored(job, logits) for job, (_, logits) in zip(jobs, rows, strict=True)]
+    made: list[list[Any]] = [[] for _ in jobs]
     last = torch.stack([logits[-1] for _, logits in rows])
     for step in range(steps):
         table = torch.log_softmax(last, -1)
         best = table.argmax(-1)
-        for row, job in enumerate(jobs):
-            if job.collapse_at is not None and step >= job.collapse_at:
-                table[row] = torch.log_softmax(torch.zeros_like(table[row]).index_fill_(0, _COLLAPSE, 12.0), -1)
-                best[row] = COLLAPSE_TOKEN
-        tops = _tops(table, jobs[0].top)
-        for row, job in enumerate(jobs):
-            if step < job.tokens:
-                answers[row].generated.append((int(best[row]), float(table[row, best[row]]), tops[row]))
+        values, tops = table.gather(1, best[:, None])[:, 0].tolist(), _tops(table, jobs[0].top)
+        for row, token in enumerate(best.tolist()):
+            made[row].append((token, values[row], tops[row]))
         if step + 1 < steps:
             last = model.forward(best[:, None], cache)[:, 0]
-    return answers
+    return made
 
 
 def _prefilled(model: Model, ids: list[int]) -> tuple[Cache, Tensor]:
-    """Keys, values and logits of one prompt; computed once per prompt and batch size, as a prefix cache would."""
-    key = (tuple(ids), model.batch)
+    """Keys, values and logits of one prompt; computed once, as a prefix cache would."""
+    key = (tuple(ids), model.large())
     if key not in model.prefixes:
         cache = model.new_cache(1, len(ids))
         model.prefixes[key] = (cache, model.forward(torch.tensor([ids]), cache)[0])
@@ -122,12 +143,7 @@ def _copy(source: Cache, target: Cache, row: int) -> None:
     target.lengths[row] = length
 
 
-_COLLAPSE = torch.tensor([COLLAPSE_TOKEN])
-
-
 def _scored(job: Job, logits: Tensor) -> Answer:
-    if not job.score_prompt:
-        return Answer([], [])
     table = torch.log_softmax(logits[: len(job.ids) - 1], -1)
     tops = _tops(table, job.top)
     values = table.gather(1, torch.tensor(job.ids[1:])[:, None])[:, 0].tolist()

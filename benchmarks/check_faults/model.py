@@ -21,6 +21,8 @@ from torch import Tensor
 from sweeper.canary.formats import FORMATS
 from sweeper.canary.reference import Checkpoint
 
+LARGE_BATCH = 4
+
 
 @dataclass(slots=True, kw_only=True)
 class Faults:
@@ -55,9 +57,9 @@ class Noise:
     seed: int = 0
     tensor_parallel: int = 1
 
-    def splits(self, batch: int) -> int:
+    def splits(self, large: bool) -> int:
         """Kernels tile differently by batch size and by machine."""
-        return max(self.tensor_parallel, 1 + (self.seed + batch.bit_length()) % 4)
+        return max(self.tensor_parallel, 1 + (self.seed + 2 * large) % 4)
 
     def edges(self, size: int, count: int) -> list[int]:
         """Where a sum over `size` terms is cut: at other places in every run, evenly between ranks."""
@@ -89,7 +91,12 @@ class Model:
     noise: Noise = field(default_factory=Noise)
     batch: int = 1
     """Requests that are served together; what a kernel would choose its tiles by."""
-    prefixes: dict[tuple[tuple[int, ...], int], tuple[Cache, Tensor]] = field(default_factory=dict)
+    prefixes: dict[tuple[tuple[int, ...], bool], tuple[Cache, Tensor]] = field(default_factory=dict)
+    answers: dict[tuple[tuple[int, ...], bool], list[Any]] = field(default_factory=dict)
+
+    def large(self) -> bool:
+        """The two kinds of batch for which kernels are chosen differently here."""
+        return self.batch > LARGE_BATCH
 
     def broken(self) -> bool:
         return self.batch > self.faults.min_batch
@@ -193,7 +200,7 @@ class Model:
         return self._partial(lambda a, b: x[..., a:b] @ weight[:, a:b].t(), x.shape[-1])
 
     def _partial(self, product: Callable[[int, int], Tensor], size: int, *, drop_last: bool = False) -> Tensor:
-        count = 1 if self.noise.exact else self.noise.splits(self.batch)
+        count = 1 if self.noise.exact else self.noise.splits(self.large())
         edges = self.noise.edges(size, count)
         if drop_last and self.broken() and self.noise.tensor_parallel > 1:
             edges = edges[: len(edges) - count // self.noise.tensor_parallel]
