@@ -61,14 +61,14 @@ def sweeper(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def finished_trials(events: Path) -> Counter[str]:
-    """How often each trial was closed by the sweep that ran it (not by a resume that found it open)."""
+    """How often each cell got a trial that settles it. ABORTED and INCONCLUSIVE ones are tried again by design."""
     seen: Counter[str] = Counter()
     for raw in events.read_bytes().splitlines():
         try:
             event = json.loads(raw)
         except ValueError:
             continue
-        if event["type"] == "trial_finished" and event["data"]["verdict"]["outcome"] != "ABORTED":
+        if event["type"] == "trial_finished" and event["data"]["verdict"]["outcome"] in ("PASS", "FAIL"):
             seen[event["trial"].rsplit("-", 1)[0]] += 1
     return seen
 
@@ -100,16 +100,19 @@ def test_ten_kills_lose_nothing_and_leave_nothing(tmp_path: Path) -> None:
 
     assert run is not None
     trials = finished_trials(run / "events.jsonl")
-    assert len(trials) == CELLS + 2
     assert set(trials.values()) == {1}, f"a finished trial was repeated (seed {seed}): {trials}"
-    assert {row["label"] for row in report["ranking"]} == {f"cell {n}" for n in range(CELLS)}
     causes = {row["label"]: row["cause"] for row in report["unranked"]}
-    assert causes == {"dies": "unknown-exit", "kernel": "cutlass-tma-ws-grouped-gemm-init"}
+    assert causes.pop("dies") == "unknown-exit"
+    assert causes.pop("kernel") == "cutlass-tma-ws-grouped-gemm-init"
+    # A window that other work on this machine spoiled is INCONCLUSIVE: not ranked, and not lost either.
+    assert set(causes.values()) <= {"window-invalid"}, causes
+    ranked = {row["label"] for row in report["ranking"]}
+    assert ranked | set(causes) == {f"cell {n}" for n in range(CELLS)}
 
     cleaned = sweeper("clean", cwd=tmp_path)
     cleaned.communicate(timeout=60)
     assert cleaned.returncode == 0
-    assert [entry for entry in processes.marked() if entry.mark.run == run.name] == []
+    assert [entry for entry in processes.marked() if entry.mark.run_id == run.name] == []
 
 
 def test_ctrl_c_stops_the_server_and_the_run_can_go_on(tmp_path: Path) -> None:
@@ -127,4 +130,4 @@ def test_ctrl_c_stops_the_server_and_the_run_can_go_on(tmp_path: Path) -> None:
     assert "--resume" in err
     assert events is not None
     assert b'"ABORTED"' in events.read_bytes()
-    assert [entry for entry in processes.marked() if entry.mark.run == events.parent.name] == []
+    assert [entry for entry in processes.marked() if entry.mark.run_id == events.parent.name] == []
