@@ -31,7 +31,15 @@ seen() { # every literal on one line of the log
 }
 
 finish() {
-    [ -z "$$SERVER" ] || { $stop; wait "$$SERVER" 2>/dev/null; }
+    [ -n "$$SERVER" ] || return
+    $stop
+    for _ in $$(seq 10); do
+        kill -0 "$$SERVER" 2>/dev/null || return
+        sleep 1
+    done
+    # A vLLM whose engine process died may not end by SIGTERM.
+    kill -KILL -- "-$$SERVER" 2>/dev/null
+    wait "$$SERVER" 2>/dev/null
 }
 trap finish EXIT
 
