@@ -27,6 +27,7 @@ from sweeper.core.numerics import (
     Top,
     figures,
     grade,
+    went_own_way,
 )
 from sweeper.core.sanity import problem
 from sweeper.probes.openai import Client, RequestProblem
@@ -250,6 +251,7 @@ def _generation(case: Case, scores: Scores, options: CheckOptions) -> Generation
         text=scores.text,
         problem=problem(scores.text) if golden_fine and scores.text else None,
         nan=any(value is not None and math.isnan(value) for value in scores.logprobs),
+        own_way=went_own_way(scores.ids, case.greedy_ids, [tuple(top) for top in case.greedy_top]),
     )
 
 

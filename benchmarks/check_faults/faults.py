@@ -148,7 +148,7 @@ CASES: tuple[Case, ...] = (
     Case(name="experts of the last layer missing", make=lambda: Faults(output=_dead_layer)),
     Case(name="every fourth KV slot stale in decode", make=lambda: Faults(stale_kv=True)),
     Case(name="decode positions off by one", make=lambda: Faults(position_offset=1)),
-    Case(name="only the last 16 tokens attended to", make=lambda: Faults(attention_window=16)),
+    Case(name="only the last 16 tokens attended to", make=lambda: Faults(attention_window=16), quants=("bf16",)),
     Case(name="TP=2: the sum of the second rank lost", make=lambda: Faults(lost_rank=True), tp=2),
     Case(name="above batch 4: experts exchanged", make=lambda: Faults(router=_rolled, min_batch=4)),
     Case(name="above batch 4: top-k one too small", make=lambda: Faults(router=_fewer, min_batch=4)),

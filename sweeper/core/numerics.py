@@ -32,12 +32,15 @@ MIN_TYPICAL = 300
 """Positions below which a trimmed mean says little."""
 
 TRAINED_KL_TYPICAL: Mapping[str, float] = {
-    "bf16": 4e-5, "nvfp4-w4a16": 4e-5, "int4": 4e-5, "fp8": 6e-5, "fp8-block": 6e-5, "nvfp4": 1.75e-3,
+    "bf16": 3e-5, "nvfp4-w4a16": 3e-5, "int4": 3e-5, "fp8": 6e-5, "fp8-block": 6e-5, "nvfp4": 1.75e-3,
     "mxfp4": 1.75e-3,
 }  # fmt: skip
 """Bounds of `kl_typical` for trained weights (the speaking canary), measured by benchmarks/check_faults: healthy ones
-reach 1e-5 (bf16), 3e-5 (fp8), 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults seen start at 7e-5 and 2e-3.
+reach 1e-5 (bf16), 3e-5 (fp8), 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults seen start at 4e-5, 8e-5 and 2e-3.
 Drawn weights have no such bound: their routing flips too easily."""
+
+PLAUSIBLE = 3.0
+"""A token this many nats below the best (one twentieth of its probability) is within reach of rounding in 4 bits."""
 
 MARGIN = 0.1
 """Positions at which golden's two best tokens are closer than this many nats have no best token to agree on."""
@@ -97,6 +100,8 @@ class Generation:
     problem: str | None = None
     """What `core.sanity` says of the text; None where text of this model means nothing."""
     nan: bool = False
+    own_way: bool = False
+    """It left golden's path by a token that golden holds likely: what follows may loop without anything being wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +166,21 @@ def kl_topk(golden: Top, measured: Top) -> float:
 
 def degenerate(generation: Generation, *, tail: int = 16) -> bool:
     """Whether a generation collapsed: NaN, broken text, or a tail of one token that golden's does not have."""
-    if generation.nan or generation.problem:
+    if generation.nan:
         return True
-    if len(generation.ids) < tail:
+    if generation.problem and not generation.own_way:
+        return True
+    if generation.own_way or len(generation.ids) < tail:
         return False
     return _variety(generation.ids[-tail:]) <= 2 < _variety(generation.golden_ids[-tail:] or range(tail))
+
+
+def went_own_way(ids: Sequence[int], golden_ids: Sequence[int], golden_top: Sequence[Top]) -> bool:
+    """Whether the first token that differs from golden's is one that golden ranks at most `PLAUSIBLE` nats below its best."""
+    for token, wanted, top in zip(ids, golden_ids, golden_top, strict=False):
+        if token != wanted:
+            return dict(top).get(token, -math.inf) >= top[0][1] - PLAUSIBLE if top else False
+    return False
 
 
 def grade(

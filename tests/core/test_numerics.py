@@ -16,6 +16,7 @@ from sweeper.core.numerics import (
     figures,
     grade,
     kl_topk,
+    went_own_way,
 )
 
 LIMITS = Limits(nll_shift=0.02, kl_topk=0.02, argmax_agreement=0.95)
@@ -112,3 +113,12 @@ def test_one_collapsed_generation_of_eighty_is_degraded_and_most_are_garbage() -
 
 def test_the_number_of_generations_sees_a_four_percent_failure() -> None:
     assert 1 - 0.96**MIN_GENERATIONS > 0.95 > 1 - 0.96 ** (MIN_GENERATIONS - 1)
+
+
+def test_a_loop_entered_by_a_token_that_golden_holds_likely_is_no_collapse() -> None:
+    likely, unlikely = ((5, -0.7), (9, -1.2)), ((5, -0.01), (9, -7.0))
+    assert went_own_way((1, 9, 9), (1, 5, 6), [likely, likely, likely])
+    assert not went_own_way((1, 9, 9), (1, 5, 6), [unlikely, unlikely, unlikely])
+    assert not went_own_way((1, 5, 6), (1, 5, 6), [likely] * 3)
+    assert not degenerate(Generation(ids=(1,) * 24, golden_ids=tuple(range(24)), problem="looping", own_way=True))
+    assert degenerate(Generation(ids=(1,) * 24, own_way=True, nan=True))
