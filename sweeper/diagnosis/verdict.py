@@ -60,6 +60,10 @@ class Story:
     exit_code: int | None
 
 
+_ANNOUNCED = 3
+"""Lines between an announcement and the head of its traceback."""
+
+
 def decide(story: Story) -> Diagnosis:
     """The diagnosis of a log that was read to its end."""
     index = _telling_attempt(story)
@@ -131,7 +135,8 @@ def _cause(fatal: Sequence[Seen], story: Story, unexplained: Trace | None) -> Se
         ),
     )
     best = ranked[0]
-    if best.signature.rank != "root" and unexplained is not None and unexplained.start < best.first_no:
+    # "WorkerProc hit an exception." stands right above the traceback that it announces.
+    if best.signature.rank != "root" and unexplained is not None and unexplained.start <= best.first_no + _ANNOUNCED:
         return None
     return best
 
