@@ -36,7 +36,7 @@ TRAINED_KL_TYPICAL: Mapping[str, float] = {
     "mxfp4": 1.75e-3,
 }  # fmt: skip
 """Bounds of `kl_typical` for trained weights (the speaking canary), measured by benchmarks/check_faults: healthy ones
-reach 1e-5 (bf16), 3e-5 (fp8), 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults seen start at 4e-5, 8e-5 and 2e-3.
+reach 1e-5 (bf16), 3e-5 (fp8), 1.4e-3 (nvfp4 with e2m1 activations); the mildest faults seen 4e-5, 8e-5, 2e-3.
 Drawn weights have no such bound: their routing flips too easily."""
 
 PLAUSIBLE = 3.0
@@ -176,7 +176,7 @@ def degenerate(generation: Generation, *, tail: int = 16) -> bool:
 
 
 def went_own_way(ids: Sequence[int], golden_ids: Sequence[int], golden_top: Sequence[Top]) -> bool:
-    """Whether the first token that differs from golden's is one that golden ranks at most `PLAUSIBLE` nats below its best."""
+    """Whether the first token that differs from golden's is at most `PLAUSIBLE` nats below golden's best."""
     for token, wanted, top in zip(ids, golden_ids, golden_top, strict=False):
         if token != wanted:
             return dict(top).get(token, -math.inf) >= top[0][1] - PLAUSIBLE if top else False

@@ -25,7 +25,8 @@ TOP = ((1, -0.1), (2, -3.0), (3, -4.0))
 
 def group(**changes: object) -> Figures:
     base = {
-        "positions": 400, "nll_golden": 1.0, "nll_measured": 1.0, "kl_topk": 0.001, "argmax_agreement": 1.0, "nan": False,
+        "positions": 400, "nll_golden": 1.0, "nll_measured": 1.0, "kl_topk": 0.001, "argmax_agreement": 1.0,
+        "nan": False,
     }  # fmt: skip
     return Figures(**{**base, **changes})  # type: ignore[arg-type]
 
