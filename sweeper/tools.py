@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sweeper.core.geometry import Geometry
 
 READ_BYTES = 1 << 20
+TEXTS = 4
+"""Fixed texts scored per trial: seconds on a GPU, and enough tokens to tell a wrong kernel from rounding."""
 
 
 def build(
@@ -51,6 +53,7 @@ def build(
         meter=_meter,
         prompts=_prompts,
         numbers=_numbers,
+        text=_text,
         wait_gpus_free=_wait_gpus_free,
         precheck=precheck,
         preflight=make_preflight(matrix, say) if matrix.policy.preflight else None,
@@ -148,6 +151,18 @@ def _numbers(cell: Cell, base_url: str, model: str) -> seen.CanaryChecked | None
     if find(Path(cell.model)) is None:
         return None
     return replace(_check_canary(base_url, model, Path(cell.model)), where="golden")
+
+
+def _text(cell: Cell, base_url: str, model: str) -> seen.TextScored | None:
+    """Golden vectors, where a checkpoint has them, say more than a comparison of cells can."""
+    from sweeper.accuracy.presets import natural_texts
+    from sweeper.canary.golden import find
+    from sweeper.probes.textscores import score_text
+
+    if find(Path(cell.model)) is not None:
+        return None
+    scores = score_text(base_url, model, natural_texts()[:TEXTS], timeout_s=60.0)
+    return seen.TextScored(scores=scores) if scores.nll is not None else None
 
 
 def _dialect(cell: Cell) -> str | None:

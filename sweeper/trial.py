@@ -74,6 +74,8 @@ class Tools:
     """None: the policy wants no canary."""
     precheck: Callable[[Cell], seen.LaunchProblem | None]
     """What is wrong with the cell before anything is started."""
+    text: Callable[[Cell, str, str], seen.TextScored | None]
+    """Cell, base URL, served model -> NLL on fixed text; None where golden vectors say more."""
     wait_gpus_free: Callable[[tuple[str, ...], float], tuple[str, ...]]
     """GPUs, deadline -> who still holds memory."""
 
@@ -215,6 +217,13 @@ def _life(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: 
             yield checked
         if checked and checked.verdict in ("garbage", "degraded"):
             return
+        scored = watch.during(
+            Phase.SANITY,
+            lambda cancel: tools.text(request.cell, handle.record.base_url, plan.served_model),
+            deadline_s=limits.sanity_s,
+        )
+        if scored:
+            yield scored
         yield from _points(request, tools, sink, plan, handle, watch)
     finally:
         client.close()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sweeper.core import codec
 from sweeper.core.errors import UsageError
-from sweeper.core.observations import OutputSample
+from sweeper.core.observations import OutputSample, TextScored
 from sweeper.core.racing import drift
+from sweeper.core.textscores import TextComparison, TextScores, compare_text
 from sweeper.core.values import Cell
-from sweeper.core.verdicts import Outcome, Verdict
+from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.store.record import RunRecord, TrialRecord
@@ -22,6 +24,7 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
     for trial in record.trials.values():
         if trial.verdict:
             verdicts.setdefault(trial.cell_id, []).append(trial.verdict)
+    verdicts = against_reference(record, verdicts)
     notes = list(record.notes)
     if record.torn:
         notes.append(f"{record.torn} torn line(s) in events.jsonl were left out.")
@@ -39,6 +42,43 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
         notes=notes,
         **more,
     )
+
+
+def against_reference(record: RunRecord, verdicts: Mapping[str, list[Verdict]]) -> dict[str, list[Verdict]]:
+    """Verdicts, with every cell whose text is off the reference cell's taken out of the ranking, and by how much."""
+    base = _text_of(record, record.reference or "")
+    model = record.cells[record.reference].model if record.reference in record.cells else None
+    if base is None:
+        return dict(verdicts)
+    judged = {}
+    for cell_id, trials in verdicts.items():
+        own = _text_of(record, cell_id)
+        if own is None or cell_id == record.reference or record.cells[cell_id].model != model:
+            judged[cell_id] = trials
+            continue
+        found = compare_text(base, own)
+        judged[cell_id] = [_held(verdict, found) for verdict in trials]
+    return judged
+
+
+def _held(verdict: Verdict, found: TextComparison) -> Verdict:
+    if verdict.outcome is not Outcome.PASS or found.relative_score is None:
+        return verdict
+    text = f"fixed text against the reference cell: relative score {found.relative_score:.2f} (reference 100)"
+    if found.agreement is not None:
+        text += f", best token agrees at {found.agreement:.1%}"
+    if found.verdict in ("degraded", "garbage"):
+        cause = Cause(id="garbage-output", means=f"The numbers are {found.verdict}: {found.why}.")
+        return replace(verdict, outcome=Outcome.FAIL, phase=Phase.SANITY, cause=cause)
+    return replace(verdict, findings=(*verdict.findings, Finding(id="text-score", text=text)))
+
+
+def _text_of(record: RunRecord, cell_id: str) -> TextScores | None:
+    for trial in reversed(record.of_cell(cell_id)):
+        for item in trial.observed:
+            if isinstance(item, TextScored):
+                return item.scores
+    return None
 
 
 def _reference_rates(record: RunRecord, verdicts: Mapping[str, Sequence[Verdict]]) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.points import DecodePoint
+from sweeper.core.textscores import TextScores
 from sweeper.core.verdicts import Cause, Phase
 
 
@@ -91,6 +92,13 @@ class CanaryChecked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextScored:
+    """The model's NLL on fixed natural text; compared with the reference cell's when the run is reported."""
+
+    scores: TextScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointMeasured:
     """One concurrency of one workload."""
 
@@ -158,6 +166,7 @@ Observation = (
     | DeadlinePassed
     | OutputSample
     | CanaryChecked
+    | TextScored
     | PointMeasured
     | ServerExited
     | Diagnosed
@@ -176,6 +185,7 @@ KINDS: dict[str, type[Any]] = {
     "deadline": DeadlinePassed,
     "sample": OutputSample,
     "canary": CanaryChecked,
+    "text_scored": TextScored,
     "point": PointMeasured,
     "exited": ServerExited,
     "diagnosed": Diagnosed,

@@ -1,0 +1,39 @@
+"""Cells held against the reference cell's text before they are ranked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweeper import views
+from sweeper.core.observations import TextScored
+from sweeper.core.textscores import TextScores
+from sweeper.core.values import Cell
+from sweeper.core.verdicts import Outcome, Phase, Verdict
+from sweeper.store.record import RunRecord, TrialRecord
+from sweeper.store.rundir import RunDir
+
+
+def record_of(nll: dict[str, float]) -> RunRecord:
+    record = RunRecord(run=RunDir(Path("logs/run")), facts={}, reference="ref")
+    for cell_id, value in nll.items():
+        record.cells[cell_id] = Cell(engine="vllm", model="m", moe_backend=cell_id)
+        trial = TrialRecord(trial=f"{cell_id}-1", cell_id=cell_id, attempt=1)
+        scores = TextScores(model="m", nll=value, tokens=400, best=((1, 2, 3),))
+        trial.observed.append(TextScored(scores=scores))
+        trial.verdict = Verdict(cell_id=cell_id, trial=trial.trial, outcome=Outcome.PASS, phase=Phase.MEASURE)
+        record.trials[trial.trial] = trial
+    return record
+
+
+def test_a_cell_whose_text_is_off_the_references_is_not_ranked_and_says_by_how_much() -> None:
+    record = record_of({"ref": 2.0, "close": 2.004, "off": 2.6})
+    verdicts = {
+        cell_id: [trial.verdict for trial in record.of_cell(cell_id) if trial.verdict] for cell_id in record.cells
+    }
+    judged = views.against_reference(record, verdicts)
+    assert judged["ref"][0].outcome is Outcome.PASS
+    assert judged["close"][0].outcome is Outcome.PASS
+    assert "relative score 99.60" in judged["close"][0].findings[0].text
+    assert judged["off"][0].outcome is Outcome.FAIL
+    assert judged["off"][0].cause is not None
+    assert "relative score 54.88" in judged["off"][0].cause.means
