@@ -54,7 +54,7 @@ def build(
         prompts=_prompts,
         numbers=_numbers,
         text=_text,
-        wait_gpus_free=_wait_gpus_free,
+        wait_gpus_free=_gpu_waiter(),
         precheck=precheck,
         preflight=make_preflight(matrix, say) if matrix.policy.preflight else None,
     )
@@ -205,10 +205,12 @@ def _meter(gpus: tuple[str, ...]) -> Any:
     return open_meter(gpus)
 
 
-def _wait_gpus_free(gpus: tuple[str, ...], deadline_s: float) -> tuple[str, ...]:
-    from sweeper.probes.gpu_free import wait_gpus_free
+def _gpu_waiter() -> Callable[[tuple[str, ...], float], tuple[str, ...]]:
+    """Waits until GPUs hold no more than they did before the sweep: a driver's own reserve is nobody's leftover."""
+    from sweeper.probes.gpu_free import in_use, wait_gpus_free
 
-    return wait_gpus_free(gpus, deadline_s)
+    idle = in_use(visible_gpus())
+    return lambda gpus, deadline_s: wait_gpus_free(gpus, deadline_s, idle=idle)
 
 
 def visible_gpus() -> tuple[str, ...]:

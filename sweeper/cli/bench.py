@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.presets import PRESETS, LoadResult, preset
 from sweeper.core.values import Workload
 
@@ -49,15 +49,23 @@ def run(args: argparse.Namespace) -> int:
     if args.seed is None:
         args.seed = random.SystemRandom().randrange(2**31)
     total = LoadResult(points=[], requests=[])
+    broken: SweeperError | None = None
     for workload in chosen.workloads:
-        part = _measure(args, _changed(workload, args))
+        try:
+            part = _measure(args, _changed(workload, args))
+        except SweeperError as error:
+            # What was measured before stays measured: print it, then say what went wrong.
+            broken = error
+            break
         total.points.extend(part.points)
         total.requests.extend(part.requests)
         total.runs.extend(part.runs)
         if args.json:
             _print_json(part)
-    if not args.json:
+    if not args.json and (total.points or broken is None):
         print(render_preset_table(args.preset, {args.model or args.url: total}), end="")
+    if broken:
+        raise broken
     return 1 if any(point.invalid or point.errors for point in total.points) else 0
 
 

@@ -93,7 +93,7 @@ class CellFields(Strict):
     """What a cell is made of. The same keys stand at the top, as an axis, in `linked` and in `cells`."""
 
     engine: EngineName | None = Field(default=None, description="Inference engine.")
-    engine_version: Text | None = Field(
+    engine_version: PathText | None = Field(
         default=None,
         description="Declared version, e.g. 0.33.0: decides flag or environment variable. Default: newest known.",
     )

@@ -172,7 +172,7 @@ def _tables(
     for cell_id, passed in good.items():
         for verdict in passed:
             for point in verdict.points:
-                key = (point.preset, point.concurrency, _round(point.isl), point.osl)
+                key = (point.preset, point.concurrency, point.isl, point.osl)
                 groups.setdefault(key, {}).setdefault(cell_id, []).append(point)
     made = []
     for (preset, concurrency, isl, osl), points in sorted(groups.items(), key=lambda item: _order(item[0])):
@@ -194,11 +194,6 @@ def _tables(
         )
         made.append(Table(workload=preset, concurrency=concurrency, metric=metric, lines=lines, isl=isl, osl=osl))
     return made
-
-
-def _round(isl: int | None) -> int | None:
-    """Prompts of one workload differ by a few tokens between requests: a nominal size groups them."""
-    return None if isl is None else int(round(isl, -1)) if isl >= 32 else isl
 
 
 def _order(key: tuple[str, int, int | None, int | None]) -> tuple[str, int, int, int]:
