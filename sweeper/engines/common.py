@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from sweeper.core.arguments import runs_on_cpu
@@ -65,6 +65,28 @@ def environment(cell: Cell, defaults: Mapping[str, str]) -> dict[str, str]:
 
 def gpus_needed(cell: Cell) -> int:
     return 0 if runs_on_cpu(cell) else cell.parallelism.world_size
+
+
+def module_plan(
+    cell: Cell, module: str, argv: Sequence[str], env: Mapping[str, str], *, image: str, shm_bytes: int
+) -> LaunchPlan:
+    """`python -m module`, the same natively and in a container; `image` where the cell names none.
+
+    An official image's entry point changes between releases, so the plan sets its own and never relies on it.
+    """
+    inside = in_container(cell)
+    gpus = gpus_needed(cell)
+    return LaunchPlan(
+        argv=("-m", module, *argv) if inside else (cell.python or "python3", "-m", module, *argv),
+        env=environment(cell, env),
+        served_model=served_name(cell.model),
+        image=(cell.image or image) if inside else None,
+        entrypoint=("python3",) if inside else None,
+        mounts=mounts(cell),
+        gpus=gpus,
+        ipc_host=inside and gpus > 0,
+        shm_bytes=shm_bytes if inside else None,
+    )
 
 
 def attached(cell: Cell, metrics_path: str | None) -> LaunchPlan:

@@ -39,18 +39,8 @@ class SglangEngine:
             argv = (*_server(cell), *_kernels(cell), *_parallel(cell), *_speculative(cell), *cell.extra_args)
         except Refused as refusal:
             return Unsupported(reason=str(refusal))
-        inside = common.in_container(cell)
-        gpus = common.gpus_needed(cell)
-        return LaunchPlan(
-            argv=("-m", MODULE, *argv) if inside else (cell.python or "python3", "-m", MODULE, *argv),
-            env=common.environment(cell, {"SGLANG_DISABLE_USAGE_STATS": "1"}),
-            served_model=common.served_name(cell.model),
-            image=(cell.image or DEFAULT_IMAGE) if inside else None,
-            entrypoint=("python3",) if inside else None,
-            mounts=common.mounts(cell),
-            gpus=gpus,
-            ipc_host=inside and gpus > 0,
-            shm_bytes=SHM_BYTES if inside else None,
+        return common.module_plan(
+            cell, MODULE, argv, {"SGLANG_DISABLE_USAGE_STATS": "1"}, image=DEFAULT_IMAGE, shm_bytes=SHM_BYTES
         )
 
     def effective(self, lines: Iterable[str]) -> EffectiveConfig:

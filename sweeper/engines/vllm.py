@@ -38,20 +38,7 @@ class VllmEngine:
             argv = (*_server(cell), *flags, *_parallel(cell), *_speculative(cell, version), *cell.extra_args)
         except Refused as refusal:
             return Unsupported(reason=str(refusal))
-        inside = common.in_container(cell)
-        gpus = common.gpus_needed(cell)
-        return LaunchPlan(
-            argv=("-m", MODULE, *argv) if inside else (cell.python or "python3", "-m", MODULE, *argv),
-            env=common.environment(cell, {**_DEFAULT_ENV, **env}),
-            served_model=common.served_name(cell.model),
-            image=(cell.image or DEFAULT_IMAGE) if inside else None,
-            # The official image's entry point became `vllm serve` and was this module before: never rely on it.
-            entrypoint=("python3",) if inside else None,
-            mounts=common.mounts(cell),
-            gpus=gpus,
-            ipc_host=inside and gpus > 0,
-            shm_bytes=SHM_BYTES if inside else None,
-        )
+        return common.module_plan(cell, MODULE, argv, {**_DEFAULT_ENV, **env}, image=DEFAULT_IMAGE, shm_bytes=SHM_BYTES)
 
     def effective(self, lines: Iterable[str]) -> EffectiveConfig:
         return read_facts(lines)
