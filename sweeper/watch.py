@@ -17,6 +17,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.observations import DeadlinePassed, FatalLine, Observation, RequestFailed, ServerExited
 from sweeper.core.ports import Clock, ServerHandle
 from sweeper.core.verdicts import Phase
+from sweeper.probes.priority import keep_time
 
 POLL_S = 0.1
 DYING_S = 6.0
@@ -97,10 +98,12 @@ class Watch:
         `work` receives an event that is set when nobody waits for it any more.
         """
         self._matcher.set_phase(phase)
+        keep_time()
         cancel = threading.Event()
         box: dict[str, Any] = {}
 
         def body() -> None:
+            keep_time()
             try:
                 box["value"] = work(cancel)
             except BaseException as error:

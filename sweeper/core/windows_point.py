@@ -60,10 +60,13 @@ class ClientCost:
         return self.cpu_share + self.wait_share > MAX_CPU_SHARE or self.lag_p99_s > MAX_LAG_S
 
     def why(self) -> str:
-        return (
+        said = (
             f"client-bound: {100 * self.cpu_share:.0f} % of a core, {100 * self.wait_share:.0f} % waiting for one, "
             f"loop turns of {1e3 * self.lag_p99_s:.0f} ms (p99)"
         )
+        if self.wait_share > self.cpu_share:
+            said += "; leave a core free, or let sweeper use real-time scheduling (root, or ulimit -r 1)"
+        return said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

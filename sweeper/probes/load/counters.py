@@ -15,6 +15,7 @@ from collections import defaultdict
 from urllib.parse import urlsplit
 
 from sweeper.core.windows_server import CounterSample
+from sweeper.probes.priority import keep_time
 
 _LINE = re.compile(r"^((?:vllm|sglang|llamacpp):\w+)(\{[^}]*\})? (\S+)", re.M)
 _POSITION = re.compile(r'position="(\d+)"')
@@ -89,6 +90,7 @@ class Scraper:
             self._thread = None
 
     def _loop(self) -> None:
+        keep_time()
         while not self._end.wait(self.every_s):
             self.take()
 

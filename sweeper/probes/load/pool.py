@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from sweeper.core.errors import EnvironmentNotReady, SweeperError
 from sweeper.probes.load.client import Target
+from sweeper.probes.priority import keep_time
 
 BOOT_S = 60.0
 
@@ -104,6 +105,7 @@ class Pool:
             worker.tell(json.dumps({"target": asdict(target)}).encode())
 
     def _listen(self, number: int, worker: _Worker) -> None:
+        keep_time()
         while line := worker.stdout.readline():
             message = json.loads(line)
             payload = worker.stdout.read(message.get("bytes", 0)) if message["event"] == "done" else b""

@@ -23,6 +23,7 @@ from orjson import dumps, loads
 from sweeper.probes.load.client import Client, Target
 from sweeper.probes.load.feeder import Plan
 from sweeper.probes.load.prompts import prompt
+from sweeper.probes.priority import keep_time
 
 
 class _Line:
@@ -61,6 +62,7 @@ def build_plan(spec: dict[str, Any]) -> Plan:
 
 def main() -> int:
     lines, out = _Line(0), sys.stdout.buffer
+    keep_time()
 
     def say(message: dict[str, Any], payload: bytes = b"") -> None:
         out.write(dumps(message) + b"\n" + payload)
