@@ -7,14 +7,19 @@ import textwrap
 
 from tabulate import tabulate
 
-from sweeper.report.columns import cells_of, columns
+from sweeper.report.columns import FIGURES, cells_of, columns
 from sweeper.report.model import DASH, Model, Table, Unranked
 
 MAX_FINDINGS = 12
+LABEL_SHARE = 0.33
+"""Of the width: the widest a cell's label may be before it is wrapped."""
+MIN_LABEL = 26
+HEADER = 9
+"""Characters of a heading before it takes a second line."""
 
 
 def text(model: Model, *, width: int | None = None) -> str:
-    """Plain text that fits `width` columns; narrower than the table, columns from the right move below it."""
+    """Plain text that fits `width` columns; where the table is wider, columns are left out and named below it."""
     wide = width or shutil.get_terminal_size((100, 24)).columns
     parts = [_head(model, wide)]
     parts += [_table(model, table, wide) for table in model.tables]
@@ -43,17 +48,35 @@ def _table(model: Model, table: Table, wide: int) -> str:
     dropped: list[str] = []
     while True:
         rows = [cells_of(line, chosen) for line in table.lines]
-        body = tabulate(rows, headers=[name for name, _ in chosen], tablefmt="simple", disable_numparse=True)
-        if max(len(line) for line in body.splitlines()) <= wide or len(chosen) <= 4:
+        # A long label takes a second line before it costs the table a figure.
+        widths = [max(MIN_LABEL, int(LABEL_SHARE * wide)) if name == "cell" else None for name, _ in chosen]
+        body = tabulate(
+            rows,
+            headers=[name for name, _ in chosen],
+            tablefmt="simple",
+            disable_numparse=True,
+            maxcolwidths=widths,
+            maxheadercolwidths=HEADER,
+        )
+        victim = _victim([name for name, _ in chosen], model)
+        if max(len(line) for line in body.splitlines()) <= wide or victim is None:
             break
-        # The label says already what the varying columns say: those go first, then figures from the right.
-        victim = next((i for i, (name, _) in enumerate(chosen) if name in model.varying), len(chosen) - 2)
         dropped.append(chosen.pop(victim)[0])
     legend = _legend(table)
     if dropped:
         hidden = [name for name in dropped if name not in model.varying]
         legend += [f"not shown at this width: {', '.join(hidden)} (--format csv has them)"] if hidden else []
     return "\n".join([_title(table), body, *(line for item in legend for line in textwrap.wrap(item, wide))])
+
+
+def _victim(names: list[str], model: Model) -> int | None:
+    """Which column goes first: what the label says already, then figures from the right; the rate stays."""
+    figures = {name for name, _ in FIGURES}
+    for group in (set(model.varying), figures, {"launches"}):
+        found = [i for i, name in enumerate(names) if name in group]
+        if found:
+            return found[0] if group == set(model.varying) else found[-1]
+    return None
 
 
 def _legend(table: Table) -> list[str]:
