@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from sweeper.core.points import DecodePoint
-from sweeper.report.model import DASH, Line, Model, Table, rate
+from sweeper.report.model import DASH, Line, Model, Table
 
 Column = tuple[str, Callable[[Line], str]]
 
@@ -20,10 +20,49 @@ def columns(model: Model, table: Table) -> list[Column]:
     for key in EFFECTIVE_KEYS:
         if any(_differs(line, key) for line in table.lines):
             chosen.append((f"{key} ran", _effective(key)))
-    unit = "decode tok/s" if table.metric == "decode" else "serving tok/s"
+    unit = RATES[table.metric != "decode"]
     chosen += [(unit, _rate), ("vs best", _ratio)]
     figures = [column for column in FIGURES if any(column[1](line) != DASH for line in table.lines)]
-    return chosen + figures + [("launches", lambda line: str(line.row.launches))]
+    launches = [] if same_launches(table) else [("launches", _launches)]
+    return chosen + figures + launches
+
+
+def same_launches(table: Table) -> int | None:
+    """Launches a cell where all lines have as many: then the heading says it, not a column."""
+    counts = {line.row.launches for line in table.lines}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def heading(table: Table) -> str:
+    """What the table ranks, and what is the same in all of its lines."""
+    launches = same_launches(table)
+    each = f"; {launches} launch{'es' if launches > 1 else ''} a cell" if launches else ""
+    return (
+        f"{table.workload} at concurrency {table.concurrency}, ISL {table.isl or DASH}, OSL {table.osl or DASH}{each}"
+    )
+
+
+def legend(table: Table) -> list[str]:
+    """The marks that this table uses, and what would separate its cells."""
+    lines = []
+    if any(line.row.tied for line in table.lines):
+        lines.append("= the evidence does not separate these cells")
+    if any(line.row.provisional for line in table.lines):
+        lines.append("? one launch: no spread is known, places are provisional (more: --launches 3 --resume)")
+    need = [line for line in table.lines if line.row.needs_launches]
+    lines += [
+        f"{line.row.label}: {line.row.needs_launches} launches a cell would separate it from the best" for line in need
+    ]
+    return lines
+
+
+def remarks(model: Model) -> list[str]:
+    """What is said below everything else: notes, and how to go on with an unfinished run."""
+    lines = list(model.notes)
+    if model.pending:
+        cells = "1 cell" if model.pending == 1 else f"{model.pending} cells"
+        lines.append(f"{cells} not tried yet: sweeper run MATRIX --resume {model.run_id}")
+    return lines
 
 
 def cells_of(line: Line, chosen: Sequence[Column]) -> list[str]:
@@ -33,6 +72,10 @@ def cells_of(line: Line, chosen: Sequence[Column]) -> list[str]:
 
 def _place(line: Line) -> str:
     return f"{line.row.place}{'=' if line.row.tied else ''}{'?' if line.row.provisional else ''}"
+
+
+def _launches(line: Line) -> str:
+    return str(line.row.launches)
 
 
 def _requested(key: str) -> Callable[[Line], str]:
@@ -88,4 +131,7 @@ FIGURES: tuple[Column, ...] = (
     ("W", _figure(lambda point: point.energy.mean_w if point.energy else None)),
 )
 
-__all__ = ["cells_of", "columns", "mean_of", "number", "rate"]
+RATES = ("decode tok/s", "serving tok/s")
+"""What is ranked: one of them is in every table."""
+RIGHT = frozenset({*RATES, "vs best", "launches", *(name for name, _ in FIGURES)})
+"""Columns of figures: the ends of numbers stand below one another."""

@@ -241,13 +241,37 @@ def _excluded(item: Mapping[str, Any]) -> Unranked:
 def _findings(
     cells: Mapping[str, Cell], verdicts: Mapping[str, Sequence[Verdict]], tables: Sequence[Table]
 ) -> tuple[str, ...]:
-    found: dict[str, None] = {}
+    """Each text once, with the cells that it is about."""
+    found: dict[str, dict[str, None]] = {}
     for cell_id, trials in verdicts.items():
         for verdict in trials:
             for finding in verdict.findings:
-                found[f"{cells[cell_id].label() if cell_id in cells else cell_id}: {finding.text}"] = None
+                label = cells[cell_id].label() if cell_id in cells else cell_id
+                found.setdefault(finding.text, {})[label] = None
     for table in tables:
         for line in table.lines:
             for text in line.findings:
-                found[f"{line.row.label}: {text}"] = None
-    return tuple(found)
+                found.setdefault(text, {})[line.row.label] = None
+    return tuple(f"{_whom(list(labels), len(cells))}: {text}" for text, labels in found.items())
+
+
+def _whom(labels: Sequence[str], cells: int) -> str:
+    if 2 < len(labels) == cells:
+        return f"all {cells} cells"
+    return ", ".join(labels) if len(labels) <= 2 else f"{labels[0]} and {len(labels) - 1} more cells"
+
+
+def host_line(host: Mapping[str, Any]) -> str:
+    """The machine in a few words, from the facts in `run.json`; empty where the run has none."""
+    gpus: dict[str, int] = {}
+    for gpu in host.get("gpus") or ():
+        name = f"{gpu.get('name') or 'GPU'}" + (f" (sm {gpu['sm']})" if gpu.get("sm") else "")
+        gpus[name] = gpus.get(name, 0) + 1
+    parts = [f"{count} x {name}" for name, count in gpus.items()]
+    if host.get("driver"):
+        parts.append(f"driver {host['driver']}")
+    if host.get("cpu"):
+        parts.append(f"{host['cpu']}, {host.get('cores') or DASH} cores" + ("" if gpus else ", no GPU"))
+    if host.get("wsl"):
+        parts.append(str(host["wsl"]))
+    return " · ".join(parts)

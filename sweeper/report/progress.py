@@ -10,6 +10,7 @@ import time
 from typing import TextIO
 
 from sweeper.core.observations import Observation, PointMeasured
+from sweeper.core.points import DecodePoint
 from sweeper.core.verdicts import Outcome, Phase, Verdict
 from sweeper.report.columns import number
 
@@ -45,25 +46,20 @@ class Console:
 
     def observed(self, item: Observation) -> None:
         if isinstance(item, PointMeasured):
-            point = item.point
-            rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
-            self._set(f"{number(rate)} tok/s at {point.concurrency}")
+            self._set(_rate(item.point))
 
     def verdict(self, verdict: Verdict, elapsed_s: float) -> None:
         head, self._head = self._head, ""
-        self._clear()
         text = f"{head}   {self._paint(verdict.outcome)}"
         if verdict.outcome is Outcome.PASS:
-            rates = [f"{number(p.decode_tok_s or p.serving_tok_s)} tok/s at {p.concurrency}" for p in verdict.points]
-            text += "   " + ", ".join(rates)
+            text += "   " + ", ".join(_rate(point) for point in verdict.points)
         elif verdict.cause:
             text += f" in {verdict.phase.value}: {verdict.cause.id}"
-        print(f"{text}   {elapsed_s:.0f} s", file=self._out, flush=True)
+        self._line(f"{text}   {elapsed_s:.0f} s")
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._clear()
-        print(text, file=self._out, flush=True)
+        self._line(text)
 
     def _paint(self, outcome: Outcome) -> str:
         if not self._colour:
@@ -76,15 +72,20 @@ class Console:
         if self._live:
             self._draw()
         elif changed and self._head:
-            print(f"{self._head}   {step}", file=self._out, flush=True)
+            self._line(f"{self._head}   {step}")
 
     def _draw(self) -> None:
-        if not self._head:
-            return
-        wide = shutil.get_terminal_size((100, 24)).columns
-        text = f"{self._head}   {self._step}   {time.monotonic() - self._begun:.0f} s"
         with self._lock:
-            self._out.write("\r\x1b[K" + text[: wide - 1])
+            if self._head:
+                wide = shutil.get_terminal_size((100, 24)).columns - 1
+                tail = f"   {time.monotonic() - self._begun:.0f} s"
+                # The seconds tell that something moves: the rest makes room for them.
+                self._out.write("\r\x1b[K" + f"{self._head}   {self._step}"[: max(0, wide - len(tail))] + tail)
+                self._out.flush()
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            self._out.write(("\r\x1b[K" if self._live else "") + text + "\n")
             self._out.flush()
 
     def _clear(self) -> None:
@@ -96,3 +97,9 @@ class Console:
     def _tick(self) -> None:
         while not self._stop.wait(REDRAW_S):
             self._draw()
+
+
+def _rate(point: DecodePoint) -> str:
+    """A measured zero is a figure: only an unknown decode rate gives way to the serving rate."""
+    rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
+    return f"{number(rate)} tok/s at {point.concurrency}"
