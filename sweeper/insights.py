@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sweeper.boards import board, board_of
 from sweeper.config_models import model_geometry
-from sweeper.core.energyphases import underutilised
+from sweeper.core.energyruns import underutilised
 from sweeper.core.mtp import mtp_effect, paired_cell
 from sweeper.core.points import DecodePoint
 from sweeper.core.roofline import Board, SpeedOfLight, context_of, held_against, speed_of_light

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from sweeper import gpuwindows
 from sweeper.core import codec
+from sweeper.core.errors import SweeperError
+from sweeper.core.gputrace import GpuTrace
 from sweeper.core.observations import NAMES, Observation
 from sweeper.core.ports import Clock, Launch
 from sweeper.core.values import LaunchPlan
 from sweeper.core.verdicts import Phase, Verdict
+from sweeper.probes.machine.recorded import write_traces
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog
 
@@ -57,6 +61,14 @@ class Recorder:
         if rows:
             tagged = [{"workload": workload, **row} for row in rows]
             rundir.append_requests(self._run.trial(self._trial) / "requests.jsonl.gz", tagged)
+
+    def gpu_traces(self, workload: str, concurrency: int, traces: Sequence[GpuTrace]) -> None:
+        """A trace that cannot be kept costs judging its energy again, not the run."""
+        name = gpuwindows.file_name(workload, concurrency)
+        try:
+            write_traces(self._run.trial(self._trial) / name, traces)
+        except (OSError, SweeperError) as problem:
+            self.event("note", {"text": f"trials/{self._trial}/{name} could not be written: {problem}"})
 
     def post_mortem(self, facts: Mapping[str, Any]) -> None:
         rundir.write_json(self._run.trial(self._trial) / "postmortem.json", facts)

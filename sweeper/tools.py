@@ -20,6 +20,7 @@ from sweeper.core.verdicts import Cause, Finding, Verdict
 from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.signature import Signature, load_signatures
 from sweeper.engines import registry
+from sweeper.gpuwindows import judged_again
 from sweeper.preflight import Preflight
 from sweeper.probes.text import Prompt, prompts_for
 from sweeper.store.record import RunRecord, TrialRecord
@@ -51,6 +52,7 @@ def build(
         diagnose=lambda log, engine, code: diagnose_log(log, engine, code, signatures),
         measure=_measure,
         meter=_meter,
+        machine=_machine,
         prompts=_prompts,
         numbers=_numbers,
         text=_text,
@@ -199,10 +201,18 @@ def _measure(base_url: str, model: str, workload: Any, *, metrics_path: str | No
     return measure(base_url, model, workload, metrics_path=metrics_path, seed=seed, meter=meter)
 
 
-def _meter(gpus: tuple[str, ...]) -> Any:
+def _meter(gpus: tuple[str, ...], *, preset: str, own_pids: Any, strangers: Sequence[int]) -> Any:
     from sweeper.probes.machine import open_meter
 
-    return open_meter(gpus)
+    return open_meter(gpus, hz=100.0 if preset == "energy-phases" else 20.0, own_pids=own_pids, strangers=strangers)
+
+
+def _machine(cell: Cell, gpus: tuple[str, ...]) -> seen.MachineBefore:
+    from sweeper.probes.machine import cpu_state, page_cache, running_pids
+
+    folder = Path(cell.model)
+    weights = folder if folder.is_dir() and not cell.url else None
+    return seen.MachineBefore(cpu=cpu_state(), page_cache=page_cache(weights), gpu_pids=running_pids(gpus))
 
 
 def _gpu_waiter() -> Callable[[tuple[str, ...], float], tuple[str, ...]]:
@@ -275,14 +285,16 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
 
 
 def rediagnose(record: RunRecord, trial: TrialRecord, cell: Cell, dirs: Iterable[Path]) -> list[Observation]:
-    """The trial's observations, with the log read again where it is still there."""
-    log = record.run.path / "trials" / trial.trial / "server.log"
+    """The trial's observations, with log and GPU traces read again where they are still there."""
+    folder = record.run.path / "trials" / trial.trial
+    observed = judged_again(folder, trial.observed)
+    log = folder / "server.log"
     if not log.exists():
-        return list(trial.observed)
+        return observed
     exited = next((o for o in trial.observed if isinstance(o, seen.ServerExited) and not o.by_us), None)
     diagnosed, effective = diagnose_log(log, cell.engine, exited.code if exited else None, load_signatures(tuple(dirs)))
     if diagnosed.cause:
         diagnosed = replace(diagnosed, cause=replace(diagnosed.cause, log=f"trials/{trial.trial}/server.log"))
-    kept = [o for o in trial.observed if not isinstance(o, seen.Diagnosed | seen.EffectiveSeen)]
+    kept = [o for o in observed if not isinstance(o, seen.Diagnosed | seen.EffectiveSeen)]
     more = [seen.EffectiveSeen(effective=effective)] if effective else []
     return [*kept, diagnosed, *more]

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper import gpuwindows
 from sweeper.core import observations as seen
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.errors import LaunchFailed
+from sweeper.core.gputrace import GpuTrace
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
@@ -47,6 +49,19 @@ class Measure(Protocol):
     ) -> Measured: ...
 
 
+class OpenMeter(Protocol):
+    """`probes.machine.open_meter` for the GPUs of a cell: what `measure` starts and stops around its windows."""
+
+    def __call__(
+        self,
+        gpus: tuple[str, ...],
+        *,
+        preset: str,
+        own_pids: Callable[[], Sequence[int] | None],
+        strangers: Sequence[int],
+    ) -> Any: ...
+
+
 class Diagnose(Protocol):
     """A whole log, read from the first byte: what the diagnosis says, and what the log proves to have run."""
 
@@ -65,7 +80,9 @@ class Tools:
     matcher: Callable[[Cell], LiveMatcher]
     diagnose: Diagnose
     measure: Measure
-    meter: Callable[[tuple[str, ...]], Any]
+    meter: OpenMeter
+    machine: Callable[[Cell, tuple[str, ...]], seen.MachineBefore]
+    """CPU, page cache and the processes on these GPUs, right before a launch."""
     prompts: Callable[[Cell], tuple[Prompt, ...]]
     """Empty where text of this model means nothing (random weights)."""
     numbers: Callable[[Cell, str, str], seen.CanaryChecked | None]
@@ -91,6 +108,8 @@ class Sink(Protocol):
 
     def requests(self, workload: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
+    def gpu_traces(self, workload: str, concurrency: int, traces: Sequence[GpuTrace]) -> None: ...
+
     def post_mortem(self, facts: Mapping[str, Any]) -> None: ...
 
 
@@ -106,6 +125,18 @@ class Request:
     log: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    """A trial whose server runs. `strangers`: who was on its GPUs before."""
+
+    request: Request
+    tools: Tools
+    sink: Sink
+    plan: LaunchPlan
+    handle: ServerHandle
+    strangers: tuple[int, ...]
+
+
 def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
     """Raises only for interruption and for faults of our own; everything about the server goes to the sink."""
     plan = tools.engine(request.cell.engine).plan(request.cell)
@@ -118,6 +149,8 @@ def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
         sink.observe(wrong)
         return
     sink.phase(Phase.LAUNCH)
+    before = tools.machine(request.cell, request.gpus)
+    sink.observe(before)
     try:
         launcher = tools.launcher(request.cell)
         handle = launcher.start(
@@ -128,7 +161,8 @@ def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
         return
     with handle:
         sink.launched(handle.record, plan)
-        _attended(request, tools, sink, plan, handle)
+        strangers = () if plan.url else before.gpu_pids or ()
+        _attended(_Live(request=request, tools=tools, sink=sink, plan=plan, handle=handle, strangers=strangers))
     holders = tools.wait_gpus_free(request.gpus, request.matrix.policy.deadlines.gpu_free_s) if request.gpus else ()
     if holders:
         sink.observe(seen.GpuHeld(holders=holders))
@@ -145,12 +179,13 @@ def _preflight(request: Request, tools: Tools, sink: Sink) -> seen.CanaryChecked
     return None
 
 
-def _attended(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle) -> None:
+def _attended(live: _Live) -> None:
+    request, tools, sink, handle = live.request, live.tools, live.sink, live.handle
     matcher = tools.matcher(request.cell)
     watch = Watch(handle, request.log, matcher, tools.clock, on_boot=lambda name: sink.phase(Phase.READY, name))
     exited: seen.ServerExited | None = None
     try:
-        for item in _life(request, tools, sink, plan, handle, watch):
+        for item in _life(live, watch):
             sink.observe(item)
     except TrialEnded as end:
         for item in end.observed:
@@ -185,8 +220,9 @@ def _read_log(request: Request, tools: Tools, sink: Sink, exited: seen.ServerExi
         sink.observe(seen.EffectiveSeen(effective=effective))
 
 
-def _life(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle, watch: Watch) -> Any:
+def _life(live: _Live, watch: Watch) -> Any:
     """Generator of observations from the start of the process to the last window."""
+    request, tools, sink, plan, handle = live.request, live.tools, live.sink, live.plan, live.handle
     limits = request.matrix.policy.deadlines
     client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s)
     begun_s = tools.clock.mono_s()
@@ -224,30 +260,43 @@ def _life(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: 
         )
         if scored:
             yield scored
-        yield from _points(request, tools, sink, plan, handle, watch)
+        yield from _points(live, watch)
     finally:
         client.close()
 
 
-def _points(request: Request, tools: Tools, sink: Sink, plan: LaunchPlan, handle: ServerHandle, watch: Watch) -> Any:
-    metrics_path = plan.metrics_path
-    for workload in request.matrix.workloads:
+def _points(live: _Live, watch: Watch) -> Any:
+    for workload in live.request.matrix.workloads:
         for concurrency in workload.concurrency:
-            one = replace(workload, concurrency=(concurrency,))
-            sink.phase(Phase.MEASURE, f"{workload.name} at {concurrency}")
-            meter = tools.meter(request.gpus)
+            yield from _point(live, watch, replace(workload, concurrency=(concurrency,)))
 
-            def work(cancel: threading.Event, one: Workload = one, meter: Any = meter) -> Measured:
-                return tools.measure(
-                    handle.record.base_url,
-                    plan.served_model,
-                    one,
-                    metrics_path=metrics_path,
-                    seed=one.seed,
-                    meter=meter,
-                )
 
-            result = watch.during(Phase.MEASURE, work, deadline_s=request.matrix.policy.deadlines.measure_s)
-            sink.requests(f"{workload.name}-c{concurrency}", result.requests)
-            for point in result.points:
-                yield seen.PointMeasured(workload=workload.name, point=point)
+def _point(live: _Live, watch: Watch, workload: Workload) -> Any:
+    """One workload at one concurrency: the point, and what the GPUs did meanwhile."""
+    tools, sink, handle, (concurrency,) = live.tools, live.sink, live.handle, workload.concurrency
+    sink.phase(Phase.MEASURE, f"{workload.name} at {concurrency}")
+    meter = tools.meter(handle.record.gpus, preset=workload.preset, own_pids=handle.pids, strangers=live.strangers)
+
+    def work(cancel: threading.Event) -> Measured:
+        return tools.measure(
+            handle.record.base_url,
+            live.plan.served_model,
+            workload,
+            metrics_path=live.plan.metrics_path,
+            seed=workload.seed,
+            meter=meter,
+        )
+
+    try:
+        result = watch.during(Phase.MEASURE, work, deadline_s=live.request.matrix.policy.deadlines.measure_s)
+    finally:
+        meter.close()
+    sink.requests(f"{workload.name}-c{concurrency}", result.requests)
+    traces = gpuwindows.with_tokens(meter.traces, result.requests)
+    if traces:
+        sink.gpu_traces(workload.name, concurrency, traces)
+    watched = gpuwindows.watched(workload.name, concurrency, workload.preset, traces)
+    if watched:
+        yield watched
+    for point in result.points:
+        yield seen.PointMeasured(workload=workload.name, point=point)

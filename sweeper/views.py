@@ -221,9 +221,17 @@ def changes_text(changes: Sequence[Mapping[str, Any]]) -> str:
     return f"{len(changes)} verdict(s) changed\n" + "\n".join(lines) + "\n"
 
 
+def _judgement(verdict: Verdict) -> str:
+    """Outcome and cause, and the energy of every point that has one: traces are judged again too."""
+    energies = [(point.energy.joules, point.energy.state) for point in verdict.points if point.energy]
+    said = [f"{joules:.0f} J {state or ''}".strip() for joules, state in energies if joules is not None]
+    words = [verdict.outcome.value, verdict.phase.value, verdict.cause.id if verdict.cause else "-"]
+    return " ".join(words) + (f" ({', '.join(said)})" if said else "")
+
+
 def difference(cell: Cell, before: Verdict, after: Verdict) -> dict[str, str] | None:
     """The change of one verdict, or None."""
-    names = [f"{v.outcome.value} {v.phase.value} {v.cause.id if v.cause else '-'}" for v in (before, after)]
+    names = [_judgement(verdict) for verdict in (before, after)]
     if names[0] == names[1]:
         return None
     return {"trial": after.trial, "label": cell.label(), "before": names[0], "after": names[1]}

@@ -33,6 +33,9 @@ class FakeHandle:
     def stop(self, grace_s: float) -> Exit:
         return Exit(code=0, stopped_by_us=True)
 
+    def pids(self) -> None:
+        return None
+
     def post_mortem(self) -> Mapping[str, Any]:
         return {}
 

@@ -30,6 +30,10 @@ CAP_SHARE = 0.05
 SLOWDOWN_SHARE = 0.01
 """Share of samples from which a reason names the window."""
 WRAP_MJ = 2**32
+HARDWARE = "hardware slowdown in"
+THERMAL = "thermal slowdown in"
+FOREIGN = "foreign process on the cell's GPUs: pid"
+"""How the causes begin that keep a window out of a ranking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +69,18 @@ class _GpuEnergy:
     note: str | None = None
 
 
-def judge_window(trace: GpuTrace, *, tokens: int | None = None, idle_w: float | None = None) -> MachineWindow:
-    """State, energy and validity of a recorded window.
-
-    `tokens`: output tokens of the same window. `idle_w`: of all its GPUs together.
-    """
+def judge_window(trace: GpuTrace) -> MachineWindow:
+    """State, energy and validity of a recorded window."""
     if trace.why or not trace.gpus:
         why = trace.why or "no GPU belongs to this cell"
-        return MachineWindow(energy=unmetered(why, idle_w=idle_w), seconds=trace.seconds)
+        return MachineWindow(energy=unmetered(why, idle_w=trace.idle_w), seconds=trace.seconds)
     per_gpu = [_gpu_energy(trace, gpu) for gpu in range(len(trace.gpus))]
     inside = [s for s in trace.samples if trace.window_s[0] <= s.t_s <= trace.window_s[1]]
     shares = _reason_shares(inside)
     foreign = _foreign(trace, inside)
     invalid = _causes(shares, foreign)
     return MachineWindow(
-        energy=_energy(
-            trace, per_gpu, tokens=tokens, idle_w=idle_w, state=_state(shares, bool(foreign)), invalid=invalid
-        ),
+        energy=_energy(trace, per_gpu, state=_state(shares, bool(foreign)), invalid=invalid),
         seconds=trace.seconds,
         invalid=invalid,
         notes=_notes(per_gpu, shares),
@@ -102,15 +101,7 @@ def unmetered(why: str, *, idle_w: float | None = None) -> Energy:
     return Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, idle_w=idle_w, why=why)
 
 
-def _energy(
-    trace: GpuTrace,
-    per_gpu: Sequence[_GpuEnergy],
-    *,
-    tokens: int | None,
-    idle_w: float | None,
-    state: str | None,
-    invalid: Sequence[str],
-) -> Energy:
+def _energy(trace: GpuTrace, per_gpu: Sequence[_GpuEnergy], *, state: str | None, invalid: Sequence[str]) -> Energy:
     problems = tuple(dict.fromkeys(g.problem for g in per_gpu if g.problem))
     notes = tuple(dict.fromkeys(g.note for g in per_gpu if g.note))
     known = [g.joules for g in per_gpu if g.joules is not None]
@@ -120,10 +111,10 @@ def _energy(
     whole = len(limits) == len(trace.gpus)
     return Energy(
         joules=joules,
-        joules_per_1k_tokens=1000 * joules / tokens if joules is not None and tokens else None,
+        joules_per_1k_tokens=1000 * joules / trace.tokens if joules is not None and trace.tokens else None,
         mean_w=mean_w,
         power_share=mean_w / sum(limits) if mean_w is not None and whole else None,
-        idle_w=idle_w,
+        idle_w=trace.idle_w,
         state="invalid" if problems else state,
         why="; ".join((*problems, *invalid, *notes)) or None,
     )
@@ -254,13 +245,18 @@ def _state(shares: Mapping[str, float | None], foreign: bool) -> str | None:
 def _causes(shares: Mapping[str, float | None], foreign: Sequence[int]) -> tuple[str, ...]:
     """Why the window must not be ranked: slowdowns and strangers. A power cap is normal and is only reported."""
     causes = [
-        f"{words} in {shares[key]:.0%} of the samples"
-        for key, words in (("slowdown", "hardware slowdown"), ("thermal", "thermal slowdown"))
+        f"{words} {shares[key]:.0%} of the samples"
+        for key, words in (("slowdown", HARDWARE), ("thermal", THERMAL))
         if (shares[key] or 0.0) >= SLOWDOWN_SHARE
     ]
     if foreign:
-        causes.append(f"foreign process on the cell's GPUs: pid {', '.join(map(str, foreign))}")
+        causes.append(f"{FOREIGN} {', '.join(map(str, foreign))}")
     return tuple(causes)
+
+
+def said_by_the_machine(cause: str) -> bool:
+    """Whether a cause in `DecodePoint.invalid` came from a machine window, so that judging again may replace it."""
+    return cause.startswith((HARDWARE, THERMAL, FOREIGN))
 
 
 def _notes(per_gpu: Sequence[_GpuEnergy], shares: Mapping[str, float | None]) -> tuple[str, ...]:
@@ -273,16 +269,21 @@ def _notes(per_gpu: Sequence[_GpuEnergy], shares: Mapping[str, float | None]) ->
 
 
 def _foreign(trace: GpuTrace, inside: Sequence[GpuSample]) -> tuple[int, ...]:
-    """Processes on these GPUs that are not the cell's; with unknown owners, those that came during the window."""
-    seen = [(s.gpu, s.pids) for s in inside if s.pids is not None]
-    if trace.own_pids is not None:
-        own = set(trace.own_pids)
-    else:
-        first: dict[int, tuple[int, ...]] = {}
-        for gpu, pids in seen:
-            first.setdefault(gpu, pids)
-        own = {pid for pids in first.values() for pid in pids}
-    return tuple(sorted({pid for _, pids in seen for pid in pids} - own))
+    """Processes on these GPUs that are not the cell's.
+
+    The cell's own are known when the driver lists at least one of them. Where it lists none (a container's pids are not
+    the host's) or nobody said, strangers are those that were there before the launch or came during the window.
+    """
+    seen = [(s.gpu, set(s.pids)) for s in inside if s.pids is not None]
+    listed = {pid for _, pids in seen for pid in pids}
+    own = set(trace.own_pids or ())
+    if own & listed:
+        return tuple(sorted(listed - own))
+    first: dict[int, set[int]] = {}
+    for gpu, pids in seen:
+        first.setdefault(gpu, pids)
+    at_opening = {pid for pids in first.values() for pid in pids}
+    return tuple(sorted((listed & set(trace.strangers)) | (listed - at_opening)))
 
 
 def _range(values: Iterable[int | None]) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -66,6 +67,12 @@ class GpuTrace:
     """Opening and closing time; samples may reach beyond both."""
     own_pids: tuple[int, ...] | None = None
     """Processes of the cell on these GPUs. None: unknown; then those present at the opening count as the cell's."""
+    strangers: tuple[int, ...] = ()
+    """Processes that were on these GPUs before the cell's server was launched."""
+    idle_w: float | None = None
+    """Of all GPUs together, before the first request."""
+    tokens: int | None = None
+    """Output tokens between opening and closing."""
     why: str | None = None
 
     @property
@@ -94,6 +101,9 @@ def to_rows(trace: GpuTrace) -> list[dict[str, Any]]:
         "kind": "gpu-trace",
         "window_s": list(trace.window_s),
         "own_pids": None if trace.own_pids is None else list(trace.own_pids),
+        "strangers": list(trace.strangers),
+        "idle_w": trace.idle_w,
+        "tokens": trace.tokens,
         "why": trace.why,
         "gpus": [{k: v for k, v in asdict(facts).items() if v is not None} for facts in trace.gpus],
     }
@@ -105,25 +115,36 @@ def _sample_row(sample: GpuSample) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in row.items() if v is not None}
 
 
-def from_rows(rows: Sequence[Mapping[str, Any]]) -> GpuTrace:
-    """The inverse of `to_rows`. Raises ValueError naming what is wrong with which row (counted from 1)."""
-    if not rows or rows[0].get("kind") != "gpu-trace":
+def traces_of_rows(rows: Sequence[Mapping[str, Any]]) -> list[GpuTrace]:
+    """Every window of a file: each begins with its header. Raises ValueError as `from_rows`."""
+    heads = [n for n, row in enumerate(rows) if row.get("kind") == "gpu-trace"]
+    if not heads or heads[0] != 0:
         raise ValueError("row 1: not the header of a GPU trace")
+    return [from_rows(rows[begin:end], first=begin + 1) for begin, end in pairwise([*heads, len(rows)])]
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], *, first: int = 1) -> GpuTrace:
+    """The inverse of `to_rows`. Raises ValueError naming what is wrong with which row (counted from `first`)."""
+    if not rows or rows[0].get("kind") != "gpu-trace":
+        raise ValueError(f"row {first}: not the header of a GPU trace")
     head = rows[0]
     if head.get("schema") != SCHEMA:
-        raise ValueError(f"row 1: schema {head.get('schema')!r}, this version reads {SCHEMA}")
+        raise ValueError(f"row {first}: schema {head.get('schema')!r}, this version reads {SCHEMA}")
     known = {f.name for f in fields(GpuFacts)}
     try:
         gpus = tuple(GpuFacts(**{k: v for k, v in g.items() if k in known}) for g in head["gpus"])
         window = (float(head["window_s"][0]), float(head["window_s"][1]))
     except (KeyError, TypeError, IndexError, ValueError) as problem:
-        raise ValueError(f"row 1: {problem}") from problem
+        raise ValueError(f"row {first}: {problem}") from problem
     own = head.get("own_pids")
     return GpuTrace(
         gpus=gpus,
-        samples=tuple(_sample(row, n, len(gpus)) for n, row in enumerate(rows[1:], start=2)),
+        samples=tuple(_sample(row, n, len(gpus)) for n, row in enumerate(rows[1:], start=first + 1)),
         window_s=window,
         own_pids=None if own is None else tuple(own),
+        strangers=tuple(head.get("strangers") or ()),
+        idle_w=head.get("idle_w"),
+        tokens=head.get("tokens"),
         why=head.get("why"),
     )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.core.effective import EffectiveConfig
+from sweeper.core.energy import MachineWindow
+from sweeper.core.machinestate import CpuState, PageCache
 from sweeper.core.points import DecodePoint
 from sweeper.core.textscores import TextScores
 from sweeper.core.verdicts import Cause, Phase
@@ -99,6 +101,24 @@ class TextScored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineBefore:
+    """The machine right before the launch. `gpu_pids`: processes on the cell's GPUs; None: the driver does not tell."""
+
+    cpu: CpuState
+    page_cache: PageCache
+    gpu_pids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineWatched:
+    """The GPUs in the measuring windows of one point; the samples are in the trial's `gpu-<workload>-c<N>.jsonl.gz`."""
+
+    workload: str
+    concurrency: int
+    windows: tuple[MachineWindow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointMeasured:
     """One concurrency of one workload."""
 
@@ -167,6 +187,8 @@ Observation = (
     | OutputSample
     | CanaryChecked
     | TextScored
+    | MachineBefore
+    | MachineWatched
     | PointMeasured
     | ServerExited
     | Diagnosed
@@ -186,6 +208,8 @@ KINDS: dict[str, type[Any]] = {
     "sample": OutputSample,
     "canary": CanaryChecked,
     "text_scored": TextScored,
+    "machine_before": MachineBefore,
+    "machine": MachineWatched,
     "point": PointMeasured,
     "exited": ServerExited,
     "diagnosed": Diagnosed,

@@ -64,6 +64,9 @@ class ServerHandle(Protocol):
     def stop(self, grace_s: float) -> Exit:
         """SIGTERM or `docker stop`, then SIGKILL after `grace_s`; idempotent."""
 
+    def pids(self) -> tuple[int, ...] | None:
+        """Every process of the server, as the host numbers them; None where that cannot be told (attach)."""
+
     def post_mortem(self) -> Mapping[str, Any]:
         """Exit code, OOM flag, who holds the GPUs; every part under a short time-out, never raises."""
 

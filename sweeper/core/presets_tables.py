@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean, stdev
 
+from sweeper.core.energyruns import energy_over_runs
 from sweeper.core.points import DecodePoint
 from sweeper.core.presets import LoadResult, RunFigure
+from sweeper.core.windows_point import source_flag
 
 DASH = "-"
-CV_GATE = 0.03
-"""P2: an energy result is stable when its standard deviation over runs is under 3 % of the mean."""
 REFERENCE_NAMES = ("fp16", "bf16", "float16", "bfloat16")
 
 
@@ -86,7 +86,7 @@ def _e2e(results: Mapping[str, LoadResult]) -> str:
         for (batch, osl), group in groupby(result.runs, key=lambda r: (r.batch, r.osl)):
             runs = list(group)
             joules = [1000 * r.joules / r.tokens for r in runs if r.joules is not None and r.tokens]
-            cv = stdev(joules) / fmean(joules) if len(joules) > 1 else None
+            energy = energy_over_runs(joules)
             rows.append(
                 [
                     label,
@@ -96,8 +96,8 @@ def _e2e(results: Mapping[str, LoadResult]) -> str:
                     _spread([r.tokens / r.seconds for r in runs if r.seconds > 0], 2),
                     _spread([r.mean_w for r in runs if r.mean_w is not None], 2),
                     str(len(runs)),
-                    f"{100 * cv:.1f} %" if cv is not None else DASH,
-                    ("yes" if cv < CV_GATE else "no") if cv is not None else DASH,
+                    f"{100 * energy.cv:.1f} %" if energy and energy.cv is not None else DASH,
+                    ("yes" if energy.stable else "no") if energy and energy.stable is not None else DASH,
                 ]
             )
     return table(header, rows)
@@ -178,7 +178,8 @@ def _reference(results: Mapping[str, LoadResult]) -> str:
 
 
 def _remark(point: DecodePoint) -> str:
-    return "; ".join([*point.invalid, *point.errors]) or ""
+    flag = source_flag(point.tokens_source)
+    return "; ".join([*point.invalid, *point.errors, *([flag] if flag else [])])
 
 
 def _acceptance(point: DecodePoint) -> str:

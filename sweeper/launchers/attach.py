@@ -66,6 +66,9 @@ class AttachHandle:
     def stop(self, grace_s: float) -> Exit:
         return self._exit or Exit(code=None, how="left running (attach)")
 
+    def pids(self) -> None:
+        return None
+
     def post_mortem(self) -> Mapping[str, Any]:
         return {
             "exit_code": None,

@@ -93,6 +93,9 @@ class ProcessHandle:
             self._exit = ended
             return ended
 
+    def pids(self) -> tuple[int, ...]:
+        return tuple(entry.pid for entry in self._family())
+
     def post_mortem(self) -> Mapping[str, Any]:
         ended = self.poll()
         return {

@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from sweeper.probes.machine.cpu import PageCache, cached_bytes, cpu_state, page_cache
+from sweeper.core.machinestate import PageCache
+from sweeper.probes.machine.cpu import cached_bytes, cpu_state, page_cache
 
 
-def machine(root: Path, *, governor: str = "performance", load: str = "0.10 0.2 0.3 1/100 42", cores: int = 4) -> Path:
+def machine(root: Path, *, governor: str = "performance", cores: int = 4) -> Path:
     for n in range(cores):
         folder = root / f"sys/devices/system/cpu/cpu{n}/cpufreq"
         folder.mkdir(parents=True)
         (folder / "scaling_governor").write_text(governor + "\n")
         (folder / "scaling_cur_freq").write_text(f"{2_000_000 + n * 100_000}\n")
-    (root / "proc/pressure").mkdir(parents=True)
-    (root / "proc/loadavg").write_text(load)
-    (root / "proc/pressure/cpu").write_text("some avg10=2.50 avg60=1.00 avg300=0.50 total=1\nfull avg10=0 total=0\n")
+    (root / "proc").mkdir()
+    (root / "proc/stat").write_text("cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
     (root / "proc/meminfo").write_text("MemTotal: 1000 kB\nMemAvailable:  600 kB\nCached:  200 kB\n")
     return root
 
 
-def test_a_quiet_machine(tmp_path: Path) -> None:
-    seen = cpu_state(machine(tmp_path))
-    assert (seen.governors, seen.mhz, seen.load_1m, seen.cores) == (("performance",), (2000.0, 2300.0), 0.1, 4)
-    assert seen.pressure_share == pytest.approx(0.025)
-    assert seen.notes == ()
+def later(root: Path, stat: str) -> threading.Timer:
+    """Another /proc/stat, while the cores are being watched."""
+    timer = threading.Timer(0.02, lambda: (root / "proc/stat").write_text(stat))
+    timer.start()
+    return timer
 
 
-def test_a_saving_governor_and_a_busy_machine_are_noted(tmp_path: Path) -> None:
-    notes = cpu_state(machine(tmp_path, governor="powersave", load="3.5 1 1 1/1 1")).notes
-    assert "powersave" in notes[0]
-    assert "load 3.5 on 4 cores" in notes[1]
+@pytest.mark.parametrize(
+    ("stat", "busy", "crowded"),
+    [("cpu  110 0 100 780 110 0 0 0", 0.4, False), ("cpu  130 0 120 740 110 0 0 0", 2.0, True)],
+    ids=["quiet", "half of the cores"],
+)
+def test_other_work_is_counted_in_cores(tmp_path: Path, stat: str, busy: float, crowded: bool) -> None:
+    timer = later(machine(tmp_path), stat)
+    seen = cpu_state(tmp_path, look_s=0.1)
+    timer.join()
+    assert (seen.governors, seen.mhz, seen.cores) == (("performance",), (2000.0, 2300.0), 4)
+    assert (seen.busy_cores, seen.crowded) == (pytest.approx(busy), crowded)
+
+
+def test_this_machine_says_something() -> None:
+    seen = cpu_state(look_s=0.05)
+    assert seen.cores
+    assert seen.busy_cores is None or 0 <= seen.busy_cores <= seen.cores
 
 
 def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
-    seen = cpu_state(tmp_path)
-    assert (seen.governors, seen.mhz, seen.load_1m, seen.cores, seen.pressure_share) == ((), None, None, None, None)
+    seen = cpu_state(tmp_path, look_s=0.0)
+    assert (seen.governors, seen.mhz, seen.cores, seen.busy_cores, seen.crowded) == ((), None, None, None, False)
     assert page_cache(root=tmp_path) == PageCache()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeper.core.gputrace import GpuFacts, GpuSample
-from sweeper.probes.machine import NoMeter, SamplingMeter, open_meter
+from sweeper.probes.machine import NoMeter, SamplingMeter, open_meter, running_pids
 
 
 class Board:
@@ -20,6 +20,7 @@ class Board:
         self.facts = tuple(GpuFacts(gpu=str(n), power_limit_w=200.0, power_source="instant") for n in range(2))
         self.closed = False
         self.slow = self.all = 0
+        self.pids: tuple[int, ...] = (7,)
 
     def sample(self, gpu: int, t_s: float, *, slow: bool, processes: bool) -> GpuSample:
         self.all, self.slow = self.all + 1, self.slow + slow
@@ -29,7 +30,7 @@ class Board:
             power_w=100.0,
             energy_mj=round(t_s * 100_000),
             reasons=0 if slow else None,
-            pids=(7,) if processes else None,
+            pids=self.pids if processes else None,
         )
 
     def close(self) -> None:
@@ -41,48 +42,81 @@ def test_a_window_is_sampled_and_judged() -> None:
     with SamplingMeter(board, hz=200) as meter:
         meter.start()
         time.sleep(0.15)
-        energy = meter.stop(tokens=500)
+        energy = meter.stop()
     assert board.closed
     assert energy.mean_w == pytest.approx(200, rel=0.02)
     assert energy.power_share == pytest.approx(0.5, rel=0.02)
     assert energy.state == "fine"
-    assert meter.trace is not None
-    assert len(meter.trace.samples) > 10
+    (trace,) = meter.traces
+    assert len(trace.samples) > 10
     assert board.slow < board.all / 2
 
 
-def test_a_window_found_afterwards_is_cut_from_the_samples() -> None:
-    with SamplingMeter(Board(), hz=500) as meter:
-        meter.start()
-        opened = time.monotonic()
-        time.sleep(0.15)
-        energy = meter.stop(tokens=None, window_s=(opened + 0.02, opened + 0.12))
-    assert energy.joules == pytest.approx(20, rel=0.02)
+def test_every_window_is_kept_for_the_store() -> None:
+    with SamplingMeter(Board(), hz=200, strangers=(5,)) as meter:
+        meter.idle_w(0.02)
+        for _ in range(3):
+            meter.start()
+            time.sleep(0.02)
+            meter.stop()
+    assert [trace.strangers for trace in meter.traces] == [(5,)] * 3
+    assert [trace.idle_w for trace in meter.traces] == [pytest.approx(200)] * 3
+    assert meter.traces[0].window_s[1] <= meter.traces[1].window_s[0]
+
+
+def test_a_window_opened_after_closing_is_not_sampled() -> None:
+    meter = SamplingMeter(Board(), hz=200)
+    meter.close()
+    meter.start()
+    assert meter.stop().joules is None
+    assert meter.traces == []
 
 
 def test_idle_power_is_kept_for_the_window() -> None:
     with SamplingMeter(Board(), hz=200) as meter:
         assert meter.idle_w(0.05) == pytest.approx(200)
         meter.start()
-        assert meter.stop(None).idle_w == pytest.approx(200)
+        assert meter.stop().idle_w == pytest.approx(200)
 
 
-def test_own_processes_are_asked_for_at_the_end() -> None:
-    with SamplingMeter(Board(), hz=200, own_pids=lambda: (8,)) as meter:
+def test_own_processes_are_asked_before_the_window_and_again_for_others_only() -> None:
+    asked: list[int] = []
+
+    def own() -> tuple[int, ...]:
+        asked.append(len(asked))
+        return (7,) if len(asked) == 1 else (7, 8)
+
+    board = Board()
+    with SamplingMeter(board, hz=200, own_pids=own) as meter:
+        meter.idle_w(0.02)
+        assert len(asked) == 1
+        for pids, more, foreign in (((7,), 0, ()), ((7, 8), 1, ()), ((7, 8), 1, ()), ((7, 9), 2, (9,))):
+            board.pids = pids
+            meter.start()
+            time.sleep(0.02)
+            meter.stop()
+            assert meter.window is not None
+            assert meter.window.foreign_pids == foreign
+            assert len(asked) == 1 + more
+
+
+def test_a_server_that_cannot_name_its_processes_leaves_them_unknown() -> None:
+    with SamplingMeter(Board(), hz=200, own_pids=lambda: None) as meter:
         meter.start()
-        time.sleep(0.03)
-        meter.stop(None)
-        assert meter.window is not None
-        assert meter.window.foreign_pids == (7,)
+        time.sleep(0.02)
+        meter.stop()
+    assert meter.traces[0].own_pids is None
+    assert meter.window is not None
+    assert meter.window.foreign_pids == ()
 
 
 def test_stopping_twice_or_unstarted_is_no_error() -> None:
     with SamplingMeter(Board(), hz=200) as meter:
-        assert meter.stop(1).why == "the meter was not started"
+        assert meter.stop().why == "the meter was not started"
         meter.start()
         meter.start()
-        assert meter.stop(1).state is not None
-        assert meter.stop(1).joules is None
+        assert meter.stop().state is not None
+        assert meter.stop().joules is None
 
 
 def test_no_gpu_is_a_meter_that_says_so() -> None:
@@ -91,11 +125,10 @@ def test_no_gpu_is_a_meter_that_says_so() -> None:
     with meter:
         assert meter.idle_w() is None
         meter.start()
-        energy = meter.stop(100)
+        energy = meter.stop()
     assert energy.joules is None
     assert energy.why == "no GPU belongs to this cell"
-    assert meter.trace is not None
-    assert meter.window is not None
+    assert meter.traces == []
 
 
 class FakeNvml(SimpleNamespace):
@@ -185,6 +218,13 @@ def test_every_fact_of_a_board_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nvml.shutdowns == 1
 
 
+def test_processes_on_gpus_are_listed_without_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, FakeNvml())
+    assert running_pids(("0", "GPU-1")) == (3, 9)
+    assert running_pids(()) is None
+    assert running_pids(("MIG-1",)) is None
+
+
 def test_refused_queries_are_unknown_and_not_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     from sweeper.probes.machine.nvml import NvmlReader
 
@@ -218,13 +258,13 @@ def test_what_cannot_be_metered_says_why(
     monkeypatch: pytest.MonkeyPatch, gpus: tuple[str, ...], driver: bool, why: str
 ) -> None:
     nvml = use(monkeypatch, FakeNvml(driver=driver))
-    assert why in (open_meter(gpus).stop(1).why or "")
+    assert why in (open_meter(gpus).stop().why or "")
     assert nvml.shutdowns == (1 if driver else 0)
 
 
 def test_without_the_package_the_meter_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert open_meter(("0",)).stop(1).why == "no NVML: nvidia-ml-py is not installed"
+    assert open_meter(("0",)).stop().why == "no NVML: nvidia-ml-py is not installed"
 
 
 def test_a_board_is_metered_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +272,6 @@ def test_a_board_is_metered_through_nvml(monkeypatch: pytest.MonkeyPatch) -> Non
     with open_meter(("0",), hz=100) as meter:
         meter.start()
         time.sleep(0.05)
-        energy = meter.stop(None)
+        energy = meter.stop()
     assert energy.state == "invalid"
     assert "did not advance" in (energy.why or "")

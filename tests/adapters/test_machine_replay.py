@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sweeper.core.energy import MachineWindow
+from sweeper.core.energy import MachineWindow, judge_window
 from sweeper.core.errors import BadFile
-from sweeper.probes.machine import read_trace, replay, write_trace
+from sweeper.probes.machine import read_traces, write_traces
 
 TRACES = Path(__file__).parent / "gpu_traces"
 TRUE_J = 4800.0
@@ -17,7 +18,8 @@ TRUE_J = 4800.0
 
 
 def judged(name: str, tokens: int | None = 1000, idle_w: float | None = None) -> MachineWindow:
-    return replay(TRACES / f"{name}.jsonl.gz", tokens=tokens, idle_w=idle_w)
+    (trace,) = read_traces(TRACES / f"{name}.jsonl.gz")
+    return judge_window(replace(trace, tokens=tokens, idle_w=idle_w))
 
 
 def test_a_steady_window_is_fine_and_complete() -> None:
@@ -116,9 +118,10 @@ def test_no_tokens_gives_no_energy_per_token() -> None:
 
 
 def test_a_trace_survives_the_file(tmp_path: Path) -> None:
-    trace = read_trace(TRACES / "foreign-process.jsonl.gz")
-    write_trace(tmp_path / "t.jsonl", trace)
-    assert read_trace(tmp_path / "t.jsonl") == trace
+    traces = [*read_traces(TRACES / "foreign-process.jsonl.gz"), *read_traces(TRACES / "two-gpus.jsonl.gz")]
+    for name in ("t.jsonl", "t.jsonl.gz"):
+        write_traces(tmp_path / name, traces)
+        assert read_traces(tmp_path / name) == traces
 
 
 @pytest.mark.parametrize(
@@ -137,13 +140,13 @@ def test_a_broken_trace_file_names_its_row(tmp_path: Path, text: str, problem: s
     path = tmp_path / "t.jsonl"
     path.write_text(text)
     with pytest.raises(BadFile, match=problem):
-        read_trace(path)
+        read_traces(path)
 
 
 def test_a_missing_or_torn_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"gone\.jsonl"):
-        read_trace(tmp_path / "gone.jsonl")
+        read_traces(tmp_path / "gone.jsonl")
     torn = tmp_path / "torn.jsonl.gz"
     torn.write_bytes(gzip.compress(b"{}" * 100)[:-12])
     with pytest.raises(BadFile, match=r"torn\.jsonl"):
-        read_trace(torn)
+        read_traces(torn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sweeper.core import energyruns
 from sweeper.core.points import Energy
 from sweeper.core.presets import RunFigure
 from sweeper.core.windows import StreamTrace, trace_of
@@ -52,20 +53,4 @@ def decode_phase(first: RunFigure, full: RunFigure, tokens: int) -> RunFigure:
 
 def total_energy(energies: Sequence[Energy], traces: Sequence[StreamTrace]) -> Energy:
     """All repetitions as one reading: joules added, watts averaged."""
-    joules = [e.joules for e in energies if e.joules is not None]
-    if len(joules) < len(energies) or not energies:
-        return (
-            energies[0]
-            if energies
-            else Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, why="no run")
-        )
-    tokens = sum(t.tokens for t in traces)
-    watts = [e.mean_w for e in energies if e.mean_w is not None]
-    shares = [e.power_share for e in energies if e.power_share is not None]
-    return replace(
-        energies[-1],
-        joules=sum(joules),
-        joules_per_1k_tokens=1000 * sum(joules) / tokens if tokens else None,
-        mean_w=sum(watts) / len(watts) if watts else None,
-        power_share=sum(shares) / len(shares) if shares else None,
-    )
+    return energyruns.total_energy(energies, sum(trace.tokens for trace in traces))

@@ -9,75 +9,47 @@ import contextlib
 import ctypes
 import mmap
 import os
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
+import numpy as np
+
+from sweeper.core.machinestate import CpuState, PageCache
+
 CHUNK_BYTES = 1 << 30
+LOOK_S = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CpuState:
-    """`governors` and `mhz`: over all cores that say; `pressure_share`: time in the last 10 s in which work waited."""
-
-    governors: tuple[str, ...] = ()
-    mhz: tuple[float, float] | None = None
-    """Lowest and highest core now."""
-    load_1m: float | None = None
-    cores: int | None = None
-    pressure_share: float | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageCache:
-    """Memory that files may use, and how much of a checkpoint is in it already. Bytes."""
-
-    cached_bytes: int | None = None
-    """Of all files on this machine."""
-    available_bytes: int | None = None
-    checkpoint_bytes: int | None = None
-    checkpoint_cached_bytes: int | None = None
-    """None: no checkpoint named, or the kernel tells only the owner of the files."""
-
-    @property
-    def warm_share(self) -> float | None:
-        """Share of the checkpoint that needs no disk; None where unknown."""
-        if self.checkpoint_cached_bytes is None or not self.checkpoint_bytes:
-            return None
-        return self.checkpoint_cached_bytes / self.checkpoint_bytes
-
-
-def cpu_state(root: Path = Path("/")) -> CpuState:
-    """`root` is where /proc and /sys hang."""
+def cpu_state(root: Path = Path("/"), *, look_s: float = LOOK_S) -> CpuState:
+    """`root` is where /proc and /sys hang; `look_s`: how long the cores are watched."""
     cpus = root / "sys/devices/system/cpu"
     governors = tuple(sorted({_text(p) for p in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}))
     khz = [int(t) for p in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq") if (t := _text(p)).isdigit()]
-    load = _text(root / "proc/loadavg").split()
+    before = _ticks(root)
+    time.sleep(look_s)
+    after = _ticks(root)
     cores = len(list(cpus.glob("cpu[0-9]*"))) or None
-    load_1m = float(load[0]) if load else None
-    notes = []
-    if any(name != "performance" for name in governors):
-        notes.append(
-            f"CPU governor {', '.join(governors)}: time to first token varies; cpupower frequency-set -g performance"
-        )
-    if load_1m is not None and cores and load_1m > 0.5 * cores:
-        notes.append(f"load {load_1m:.1f} on {cores} cores before the launch: something else is running")
     return CpuState(
         governors=governors,
         mhz=(min(khz) / 1000, max(khz) / 1000) if khz else None,
-        load_1m=load_1m,
         cores=cores,
-        pressure_share=_pressure(_text(root / "proc/pressure/cpu")),
-        notes=tuple(notes),
+        busy_cores=_busy(before, after, cores),
     )
 
 
-def _pressure(text: str) -> float | None:
-    for line in text.splitlines():
-        if line.startswith("some"):
-            values = dict(part.split("=") for part in line.split()[1:])
-            return float(values["avg10"]) / 100
+def _ticks(root: Path) -> tuple[int, int] | None:
+    """(idle, all) ticks of all cores together, proc(5): user nice system idle iowait irq softirq steal."""
+    for line in _text(root / "proc/stat").splitlines():
+        if line.startswith("cpu "):
+            ticks = [int(part) for part in line.split()[1:9]]
+            return ticks[3] + ticks[4], sum(ticks)
     return None
+
+
+def _busy(before: tuple[int, int] | None, after: tuple[int, int] | None, cores: int | None) -> float | None:
+    if before is None or after is None or not cores or after[1] <= before[1]:
+        return None
+    return round(cores * (1 - (after[0] - before[0]) / (after[1] - before[1])), 2)
 
 
 def page_cache(checkpoint: Path | None = None, root: Path = Path("/")) -> PageCache:
@@ -131,7 +103,7 @@ def _resident(descriptor: int, start: int, length: int) -> int:
         del anchor
     if status != 0:
         raise OSError(error, os.strerror(error))
-    resident = sum(flag & 1 for flag in bytes(vector))
+    resident = int(np.count_nonzero(np.frombuffer(bytes(vector), dtype=np.uint8) & 1))
     return min(length, resident * page)
 
 

@@ -4,14 +4,14 @@ with open_meter(("0", "1")) as meter:
     meter.idle_w()
     meter.start()
     ...
-    energy = meter.stop(tokens)
+    energy = meter.stop()
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -38,14 +38,14 @@ class Reader(Protocol):
 class Meter(Protocol):
     """What a load run may ask of the machine. Every method works without a GPU."""
 
-    trace: GpuTrace | None
-    """Raw record of the last window, for the store and for `phase_energy`."""
+    traces: list[GpuTrace]
+    """Raw record of every window so far, for the store; empty where nothing can be metered."""
     window: MachineWindow | None
     """Judgement of the last window."""
 
     def start(self) -> None: ...
 
-    def stop(self, tokens: int | None = None, *, window_s: tuple[float, float] | None = None) -> Energy: ...
+    def stop(self) -> Energy: ...
 
     def idle_w(self, seconds: float = 1.0) -> float | None: ...
 
@@ -58,16 +58,22 @@ class Meter(Protocol):
     ) -> None: ...
 
 
-def open_meter(gpus: Sequence[str], *, hz: float = 20.0, own_pids: Callable[[], Sequence[int]] | None = None) -> Meter:
+OwnPids = Callable[[], Sequence[int] | None]
+
+
+def open_meter(
+    gpus: Sequence[str], *, hz: float = 20.0, own_pids: OwnPids | None = None, strangers: Sequence[int] = ()
+) -> Meter:
     """A meter for the GPUs named (index or UUID). Never raises: without NVML its energies are None and say why.
 
-    `hz`: 10 to 100 power readings per second; phases need 100. `own_pids` is asked at the end of a window for the
-    processes of the cell; without it the processes present when the window opens count as the cell's.
+    `hz`: 10 to 100 power readings per second; phases need 100. `own_pids`: the processes of the cell, asked for while
+    nothing is measured, and once more when a window saw others. `strangers`: who was on the GPUs before the launch.
+    With neither, the processes present when a window opens count as the cell's.
     """
     if not gpus:
         return NoMeter("no GPU belongs to this cell")
     try:
-        return SamplingMeter(NvmlReader(gpus), hz=hz, own_pids=own_pids)
+        return SamplingMeter(NvmlReader(gpus), hz=hz, own_pids=own_pids, strangers=strangers)
     except NoNvml as problem:
         return NoMeter(str(problem))
 
@@ -77,16 +83,13 @@ class NoMeter:
 
     def __init__(self, why: str) -> None:
         self.why = why
-        self.trace: GpuTrace | None = None
+        self.traces: list[GpuTrace] = []
         self.window: MachineWindow | None = None
 
     def start(self) -> None:
-        self._opened_s = time.monotonic()
+        """Nothing to open."""
 
-    def stop(self, tokens: int | None = None, *, window_s: tuple[float, float] | None = None) -> Energy:
-        opened_s, closed_s = window_s or (getattr(self, "_opened_s", 0.0), time.monotonic())
-        self.trace = GpuTrace(window_s=(opened_s, closed_s), why=self.why)
-        self.window = judge_window(self.trace, tokens=tokens)
+    def stop(self) -> Energy:
         return unmetered(self.why)
 
     def idle_w(self, seconds: float = 1.0) -> float | None:
@@ -106,11 +109,13 @@ class SamplingMeter:
     """Samples a reader from a thread of its own. NVML calls release the interpreter lock."""
 
     def __init__(
-        self, reader: Reader, *, hz: float = 20.0, own_pids: Callable[[], Sequence[int]] | None = None
+        self, reader: Reader, *, hz: float = 20.0, own_pids: OwnPids | None = None, strangers: Sequence[int] = ()
     ) -> None:
-        self.trace: GpuTrace | None = None
+        self.traces: list[GpuTrace] = []
         self.window: MachineWindow | None = None
-        self._reader, self._period_s, self._own_pids = reader, 1.0 / min(max(hz, 1.0), 1000.0), own_pids
+        self._reader, self._period_s = reader, 1.0 / min(max(hz, 1.0), 1000.0)
+        self._ask_own, self._own, self._strangers = own_pids, frozenset[int](), tuple(strangers)
+        self._closed = False
         self._samples: list[GpuSample] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -120,32 +125,43 @@ class SamplingMeter:
     def start(self) -> None:
         """Open the window. A window still open is thrown away."""
         self._halt()
+        if self._closed:
+            return
         self._samples = []
         self._stop.clear()
         self._opened_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="gpu-sampler", daemon=True)
         self._thread.start()
 
-    def stop(self, tokens: int | None = None, *, window_s: tuple[float, float] | None = None) -> Energy:
-        """Close the window and judge it; None-valued energy when it was never opened.
-
-        `window_s`: (from, to) of time.monotonic(), where the window proper was found only afterwards.
-        """
+    def stop(self) -> Energy:
+        """Close the window and judge it; None-valued energy when it was never opened."""
         if self._thread is None:
             return unmetered("the meter was not started", idle_w=self._idle_w)
         closed_s = time.monotonic()
         self._halt()
-        self.trace = GpuTrace(
+        trace = GpuTrace(
             gpus=self._reader.facts,
             samples=tuple(self._samples),
-            window_s=window_s or (self._opened_s, closed_s),
-            own_pids=tuple(self._own_pids()) if self._own_pids else None,
+            window_s=(self._opened_s, closed_s),
+            own_pids=self._own_pids({pid for sample in self._samples for pid in sample.pids or ()}),
+            strangers=self._strangers,
+            idle_w=self._idle_w,
         )
-        self.window = judge_window(self.trace, tokens=tokens, idle_w=self._idle_w)
+        self.traces.append(trace)
+        self.window = judge_window(trace)
         return self.window.energy
+
+    def _own_pids(self, seen: Collection[int]) -> tuple[int, ...] | None:
+        """The cell's processes. Asked again only where the window saw others: a container takes a while to answer."""
+        if self._ask_own is None:
+            return None
+        if not self._own or set(seen) - self._own:
+            self._own |= frozenset(self._ask_own() or ())
+        return tuple(sorted(self._own)) or None
 
     def idle_w(self, seconds: float = 1.0) -> float | None:
         """Mean power of all GPUs over `seconds`, kept for the windows that follow. Call it while nothing is asked."""
+        self._own_pids(())
         self.start()
         time.sleep(seconds)
         self._halt()
@@ -154,6 +170,8 @@ class SamplingMeter:
         return self._idle_w
 
     def close(self) -> None:
+        """A window opened afterwards, by a load run that was given up, is not sampled."""
+        self._closed = True
         self._halt()
         self._reader.close()
 

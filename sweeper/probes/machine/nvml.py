@@ -116,6 +116,21 @@ class NvmlReader:
             return None
 
 
+def running_pids(gpus: Sequence[str]) -> tuple[int, ...] | None:
+    """Compute processes on these GPUs now; None where NVML does not work or does not tell."""
+    if not gpus:
+        return None
+    try:
+        reader = NvmlReader(gpus)
+    except NoNvml:
+        return None
+    try:
+        seen = [reader.sample(n, 0.0, slow=False, processes=True).pids for n in range(len(gpus))]
+    finally:
+        reader.close()
+    return None if None in seen else tuple(sorted({pid for pids in seen for pid in pids or ()}))
+
+
 def _load() -> Any:
     try:
         import pynvml

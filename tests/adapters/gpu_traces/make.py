@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeper.core.gputrace import GpuFacts, GpuSample, GpuTrace, PowerSource
-from sweeper.probes.machine.recorded import write_trace
+from sweeper.probes.machine.recorded import write_traces
 
 HERE = Path(__file__).parent
 SERVER_PID, STRANGER_PID = 4711, 31337
@@ -104,4 +104,4 @@ def all_traces() -> dict[str, GpuTrace]:
 
 if __name__ == "__main__":
     for name, made in all_traces().items():
-        write_trace(HERE / f"{name}.jsonl.gz", made)
+        write_traces(HERE / f"{name}.jsonl.gz", [made])

@@ -1,53 +1,29 @@
-"""Energy by phase, over runs, and the finding of idle GPUs, against the published tables they reproduce."""
+"""Energy over runs, and the finding of idle GPUs, against the published tables they reproduce."""
 
 from __future__ import annotations
 
 import pytest
 
-from sweeper.core.energyphases import energy_over_runs, phase_energy, underutilised
-from sweeper.core.gputrace import GpuFacts, GpuSample, GpuTrace, PowerSource
+from sweeper.core.energyruns import energy_over_runs, total_energy, underutilised
+from sweeper.core.points import Energy
 
 LIMIT_W = 600.0
 
 
-def trace(hz: float = 100.0, source: PowerSource = "instant") -> GpuTrace:
-    """Prefill 300 W for 0.1 s, decode 100 W for 0.9 s, four times over, on two GPUs."""
-    times = [k / hz for k in range(int(4 * hz) + 1)]
-    return GpuTrace(
-        gpus=tuple(GpuFacts(gpu=str(g), power_limit_w=LIMIT_W, power_source=source) for g in range(2)),
-        samples=tuple(
-            GpuSample(t_s=t, gpu=g, power_w=300.0 if t % 1.0 < 0.1 else 100.0) for t in times for g in range(2)
-        ),
-        window_s=(0.0, 4.0),
-    )
+def reading(joules: float | None, *, state: str | None = "fine", why: str | None = None) -> Energy:
+    return Energy(joules=joules, joules_per_1k_tokens=None, mean_w=100.0, power_share=0.2, state=state, why=why)
 
 
-SPANS = [span for k in range(4) for span in (("prefill", k + 0.0, k + 0.1), ("decode", k + 0.1, k + 1.0))]
+def test_repetitions_add_up_and_the_worst_state_names_them() -> None:
+    total = total_energy([reading(10.0), reading(30.0, state="power cap", why="capped"), reading(20.0)], 500)
+    assert (total.joules, total.joules_per_1k_tokens, total.mean_w) == (60.0, 120.0, 100.0)
+    assert (total.state, total.why) == ("power cap", "capped")
 
 
-def test_phases_are_told_apart() -> None:
-    prefill, decode = phase_energy(trace(), SPANS)
-    assert (prefill.phase, prefill.calls, decode.calls) == ("prefill", 4, 4)
-    assert prefill.joules_per_call == pytest.approx(60, rel=0.04)
-    assert decode.joules_per_call == pytest.approx(180, rel=0.02)
-    assert prefill.power_share == pytest.approx(0.5, rel=0.04)
-    assert decode.mean_w == pytest.approx(200, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("made", "why"),
-    [
-        (trace(hz=10), "fewer than 3 power readings in a span of 0.100 s"),
-        (trace(source="average"), "one-second mean"),
-        (GpuTrace(why="no NVML: not here"), "no NVML"),
-        (GpuTrace(), "no GPU"),
-    ],
-)
-def test_a_phase_that_cannot_be_resolved_is_unknown_and_says_why(made: GpuTrace, why: str) -> None:
-    prefill = phase_energy(made, SPANS)[0]
-    assert prefill.joules is None
-    assert prefill.mean_w is None
-    assert why in (prefill.why or "")
+def test_a_repetition_without_energy_leaves_the_total_unknown_and_says_why() -> None:
+    total = total_energy([reading(10.0), reading(None, why="the counter jumped")], 500)
+    assert (total.joules, total.why) == (None, "the counter jumped")
+    assert total_energy([], 0).why == "no run"
 
 
 def test_published_runs_pass_or_miss_the_gate() -> None:
