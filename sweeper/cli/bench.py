@@ -6,9 +6,10 @@ import argparse
 import random
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 from sweeper.core.presets import PRESETS, LoadResult, preset
 from sweeper.core.values import Workload
 
@@ -26,10 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name in requests; default: the first that the server lists")
     parser.add_argument("--json", action="store_true", help="one object per point, one a line (schema 1)")
     parser.add_argument("--window", type=float, metavar="S", help="longest measuring window in seconds (default 30)")
-    parser.add_argument("--warmup", type=float, metavar="S", help="hidden round before each point (default 2; 0: none)")
+    parser.add_argument(
+        "--warmup", type=float, metavar="S", help="hidden round before each point (default 1 or 2; 0: none)"
+    )
     parser.add_argument("--rate", type=float, metavar="R", help="open loop: R requests per second, Poisson arrivals")
     parser.add_argument("--waves", action="store_true", help="fixed waves: the next N wait for the slowest of the last")
     parser.add_argument("--chat", action=argparse.BooleanOptionalAction, help="/v1/chat/completions")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="DIR",
+        help="model folder or tokenizer.json: sizes prompts, counts as a last resort",
+    )
     parser.add_argument("--prompts", default=None, metavar="KIND", help="prose or code")
     parser.add_argument("--seed", type=int, help="of prompts and arrivals; default: drawn, so that no prompt is cached")
     parser.add_argument(
@@ -44,25 +53,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from sweeper.core.presets_tables import render_preset_table
+    from sweeper.core.windows_point import unmeasured
 
     chosen = preset(args.preset)
     if args.seed is None:
         args.seed = random.SystemRandom().randrange(2**31)
     total = LoadResult(points=[], requests=[])
     broken: SweeperError | None = None
-    for workload in chosen.workloads:
+    for workload in (_changed(workload, args) for workload in chosen.workloads):
         try:
-            part = _measure(args, _changed(workload, args))
+            part = _measure(args, workload)
         except SweeperError as error:
-            # What was measured before stays measured: print it, then say what went wrong.
+            # What was measured stays measured; a rung that the server refuses does not cost those after it.
             broken = error
-            break
+            if isinstance(error, UsageError | EnvironmentNotReady) or len(chosen.workloads) == 1:
+                break
+            part = LoadResult(points=unmeasured(workload, args.seed, error.message), requests=[])
         total.points.extend(part.points)
         total.requests.extend(part.requests)
         total.runs.extend(part.runs)
         if args.json:
             _print_json(part)
-    if not args.json and (total.points or broken is None):
+    if not args.json and (any(point.requests for point in total.points) or broken is None):
         print(render_preset_table(args.preset, {args.model or args.url: total}), end="")
     if broken:
         raise broken
@@ -79,6 +91,7 @@ def _measure(args: argparse.Namespace, workload: Workload) -> LoadResult:
         rate=args.rate,
         chat=args.chat,
         shape="waves" if args.waves else None,
+        tokenizer=_tokenizer(args),
     )
     return measure(
         args.url,
@@ -90,6 +103,16 @@ def _measure(args: argparse.Namespace, workload: Workload) -> LoadResult:
         meter=_meter(args),
         options=options,
     )
+
+
+def _tokenizer(args: argparse.Namespace) -> Path | None:
+    """The one that was named, read once so that a wrong name is told before anything is measured."""
+    from sweeper.probes.load.retokenise import load_tokenizer
+
+    if args.tokenizer is not None:
+        load_tokenizer(args.tokenizer)
+    tokenizer: Path | None = args.tokenizer
+    return tokenizer
 
 
 def _meter(args: argparse.Namespace) -> WindowMeter | None:

@@ -75,7 +75,7 @@ def runs_of(records: Sequence[Mapping[str, Any]]) -> list[RunFigure]:
 def _rungs() -> tuple[Workload, ...]:
     return tuple(
         Workload(
-            name=f"ctx{n}", preset="context-ladder", isl=n, osl=128, concurrency=(1,), window_s=600.0, warmup_s=0.0
+            name=f"ctx{n}", preset="context-ladder", isl=n, osl=128, concurrency=(1,), window_s=600.0, warmup_s=1.0
         )
         for n in (2048, 4096, 8192, 16384, 28672)
     )

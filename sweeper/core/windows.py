@@ -15,6 +15,8 @@ from typing import Any
 from sweeper.core.points import Quantiles
 
 EXACT_SOURCES = frozenset({"usage", "token_ids"})
+TOTAL_SOURCES = EXACT_SOURCES | {"final_usage"}
+"""The length of a whole answer is exact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,8 @@ class StreamTrace:
     ended_s: float
     requested: int
     source: str | None = "usage"
-    """usage, token_ids: exact; final_usage: the last count spread over the chunks; chunks: not tokens."""
+    """usage, token_ids: exact; final_usage: the last count spread over the chunks; tokenizer: counted by the client;
+    chunks: not tokens."""
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     finish: str | None = None
@@ -56,7 +59,7 @@ class StreamTrace:
     @property
     def ended_early(self) -> bool:
         """The server stopped by itself before the length that was asked for."""
-        return not self.cut and self.error is None and self.tokens < self.requested and self.source in EXACT_SOURCES
+        return not self.cut and self.error is None and self.tokens < self.requested and self.source in TOTAL_SOURCES
 
 
 def trace_of(record: Mapping[str, Any]) -> StreamTrace:

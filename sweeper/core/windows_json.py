@@ -6,12 +6,14 @@ from typing import Any
 
 from sweeper.core.points import DecodePoint, Quantiles
 from sweeper.core.windows import EXACT_SOURCES
+from sweeper.core.windows_point import source_flag
 
 
 def bench_object(point: DecodePoint) -> dict[str, Any]:
     """Keys of schema 1 in their order, then further ones (`tokens_exact` and on) that readers may ignore.
 
-    `tokens_source` is `usage` for a count given at the end of a stream as well; `tokens_exact` is false then.
+    `tokens_source` is `usage` for a count given at the end of a stream as well; `tokens_exact` is false then, as it is
+    for `tokenizer`, and `tokens_flag` says it in words.
     """
     accepted = point.acceptance
     return {
@@ -43,6 +45,7 @@ def bench_object(point: DecodePoint) -> dict[str, Any]:
         "series_tok_s": [_round(v) for v in point.series_tok_s],
         "energy": _energy(point),
         "seed": point.seed,
+        "tokens_flag": source_flag(point.tokens_source),
     }
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from sweeper.core.points import Acceptance, DecodePoint, Energy, TokenSource
+from sweeper.core.values import Workload
 from sweeper.core.windows import (
-    EXACT_SOURCES,
     StreamTrace,
     Window,
     chunk_gaps_s,
@@ -36,7 +36,8 @@ MAX_CPU_SHARE = 0.8
 """Of one core; above it the client is the bottleneck (peers.md 3.4)."""
 MAX_LAG_S = 0.020
 LENGTH_TOLERANCE = 0.02
-"""Prompt and output lengths within this of the request are called by the requested length."""
+LENGTH_SLACK = 4
+"""Mean prompt and output lengths within this share, or within so many tokens, are called by the requested length."""
 SILENT_SHARE = 0.1
 """Of the window: a stream that said nothing for longer before the cut was not decoding."""
 MIN_WINDOW_TOKENS = 8
@@ -67,6 +68,18 @@ class ClientCost:
         if self.wait_share > self.cpu_share:
             said += "; leave a core free, or let sweeper use real-time scheduling (root, or ulimit -r 1)"
         return said
+
+
+UNCOUNTED = "tokens not counted: the server gives no count, and no tokenizer was named"
+FLAGS = {
+    "final_usage": "tokens counted by the server at the end of each stream and spread over its chunks",
+    "tokenizer": "tokens counted by the client's tokenizer, not by the server",
+}
+
+
+def source_flag(source: str | None) -> str | None:
+    """What a reader must know of a count that is not exact; such points are ranked among their own kind only."""
+    return FLAGS.get(source or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +149,17 @@ def decode_point(
     )
 
 
+def unmeasured(workload: Workload, seed: int, why: str) -> list[DecodePoint]:
+    """Points of which nothing is known but why, one per concurrency."""
+    nothing = ClientCost(cpu_s=0.0, cpu_share=0.0, lag_p99_s=0.0)
+    isl, osl = workload.isl, workload.osl
+    points = [
+        decode_point(Asked(preset=workload.preset, concurrency=each, isl=isl, osl=osl, seed=seed), [], nothing)
+        for each in workload.concurrency
+    ]
+    return [replace(point, isl=isl, osl=osl, client_cpu_s=None, invalid=(why,)) for point in points]
+
+
 def acceptance_of(samples: Sequence[CounterSample], traces: Sequence[StreamTrace]) -> Acceptance | None:
     """From the counters over the run, else from per-request figures; None when nothing was drafted or said."""
     found = acceptance_from_counters(samples[0], samples[-1]) if len(samples) >= 2 else None
@@ -164,14 +188,13 @@ def _slices(window: Window) -> int:
 
 def _source(traces: Sequence[StreamTrace]) -> str | None:
     """The weakest source of any stream."""
-    order = ("chunks", "final_usage", "token_ids", "usage")
+    order = ("chunks", "tokenizer", "final_usage", "token_ids", "usage")
     seen = {t.source for t in traces if t.stamps}
     return next((name for name in order if name in seen), None)
 
 
 def _near(value: float, wanted: int) -> bool:
-    # Natural prompts end at a word; with a small vocabulary one word more or less is a dozen tokens.
-    return abs(value - wanted) <= max(LENGTH_TOLERANCE * wanted, 16)
+    return abs(value - wanted) <= max(LENGTH_TOLERANCE * wanted, min(LENGTH_SLACK, wanted / 8))
 
 
 def _isl(asked: Asked, traces: Sequence[StreamTrace]) -> int | None:
@@ -213,9 +236,8 @@ def _why_invalid(
             )
         elif window.tokens(traces) < MIN_WINDOW_TOKENS * asked.concurrency:
             why.append(f"the window of {window.seconds:.2f} s holds under {MIN_WINDOW_TOKENS} tokens per stream")
-    if source is not None and source not in EXACT_SOURCES:
-        said = "only at the end of a stream" if source == "final_usage" else "nowhere"
-        why.append(f"tokens not exact: the server gives its count {said}")
+    if source == "chunks":
+        why.append(UNCOUNTED)
     if isl is not None and not _near(isl, asked.isl):
         why.append(f"prompts of {isl} tokens where {asked.isl} were asked")
     cached = sum(t.cached_tokens or 0 for t in traces)

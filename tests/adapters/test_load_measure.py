@@ -13,6 +13,7 @@ from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 from sweeper.core.points import DecodePoint, Energy
 from sweeper.core.presets import runs_of
 from sweeper.core.values import Workload
+from sweeper.core.windows_json import bench_object
 from sweeper.probes.load.counters import parse_metrics
 from sweeper.probes.load.measure import LoadOptions, measure
 from sweeper.probes.load.prompts import kinds, prompt
@@ -61,7 +62,8 @@ def test_reasoning_is_output(scripted: Start) -> None:
     assert found.requests == 4
     assert found.tokens_source == "final_usage"
     assert found.decode_tok_s_per_stream == pytest.approx(300, rel=0.15)
-    assert any("not exact" in why for why in found.invalid)
+    assert found.invalid == ()
+    assert not bench_object(found)["tokens_exact"]
 
 
 def test_streams_that_end_early_are_counted_as_they_are(scripted: Start) -> None:
@@ -183,6 +185,70 @@ def test_prompts_differ_and_have_the_length_asked_for(scripted: Start) -> None:
     assert len(set(texts)) == len(texts)
     assert found.isl == 300
     assert found.seed == 0
+
+
+TOKENIZERS = [{"tokens_per_word": 1.0}, {"tokens_per_word": 2.3}, {"tokens_per_word": 4.0}, {"piece": 2.1}]
+
+
+@pytest.mark.parametrize("isl", [40, 128, 1500, 9000])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("tokenize", [True, False])
+def test_any_tokenizer_gets_prompts_of_the_length_asked_for(
+    scripted: Start, tokenizer: dict[str, float], tokenize: bool, isl: int
+) -> None:
+    server = scripted(rate=2000, ttft=0.0, tokenize=tokenize, **tokenizer)
+    found = point(server, dataclasses.replace(SHORT, isl=isl, osl=10, concurrency=(2,)))
+    sent = [r["prompt_tokens"] for r in server.tally.requests[-2:]]
+    assert [r["max_tokens"] for r in server.tally.requests[-2:]] == [10, 10]
+    assert max(abs(got - isl) for got in sent) <= max(0.02 * isl, 2)
+    assert found.isl == isl
+    assert found.errors == ()
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("tokenize", [True, False])
+def test_no_request_ever_exceeds_a_context_that_just_holds_the_rung(
+    scripted: Start, tokenizer: dict[str, float], tokenize: bool
+) -> None:
+    server = scripted(rate=4000, ttft=0.0, context=4096 + 8, tokenize=tokenize, **tokenizer)
+    found = point(server, dataclasses.replace(SHORT, isl=4096, osl=8, concurrency=(1,)))
+    assert found.isl == 4096
+    assert found.errors == ()
+    assert max(r["prompt_tokens"] + r["max_tokens"] for r in server.tally.requests) <= 4104
+
+
+def test_lengths_over_the_served_context_are_not_sent_and_the_point_says_so(scripted: Start) -> None:
+    server = scripted(context=2048)
+    found = point(server, dataclasses.replace(SHORT, isl=2000, osl=60, concurrency=(1,)))
+    assert found.invalid == ("not sent: 2000 prompt and 60 output tokens exceed the served context of 2048 tokens",)
+    assert (found.isl, found.osl, found.decode_tok_s) == (2000, 60, None)
+    assert server.tally.requests == []
+
+
+def test_what_was_asked_to_count_a_prompt_is_not_in_the_prefix_cache(scripted: Start) -> None:
+    server = scripted(rate=2000, piece=2.0)
+    point(server, dataclasses.replace(SHORT, isl=200, osl=10))
+    starts = [r["asked"]["prompt"][:24] for r in server.tally.requests]
+    measured = starts[-4:]
+    assert not set(measured) & set(starts[:-4])
+
+
+def test_a_server_with_another_models_list_is_believed_when_it_answers(scripted: Start) -> None:
+    server = scripted(pinned=True, model="/models/mine", rate=1000)
+    assert measure(server.url, "/models/mine", SHORT).points[0].invalid == ()
+    assert measure(server.url, None, SHORT).points[0].invalid == ()
+    with pytest.raises(UsageError, match="no model 'other'") as caught:
+        measure(server.url, "other", SHORT)
+    assert caught.value.hint == "It serves: /models/mine"
+
+
+def test_usage_beside_the_finish_reason_is_the_final_count(scripted: Start) -> None:
+    refused = ("ignore_eos", "return_token_ids")
+    server = scripted(rate=300, usage="final", usage_in_last_choice=True, token_ids=False, reject_fields=refused)
+    found = point(server, dataclasses.replace(SHORT, window_s=0.05))
+    assert found.tokens_source == "final_usage"
+    assert found.osl == 60
+    assert found.decode_tok_s_per_stream == pytest.approx(300, rel=0.15)
 
 
 def test_measurements_that_share_a_server_share_no_prompt(scripted: Start) -> None:

@@ -152,12 +152,12 @@ def test_a_final_count_is_spread_over_the_chunks() -> None:
     assert list(trace.totals) == [10, 20, 30]
 
 
-def test_only_an_exact_count_can_call_a_stream_short() -> None:
-    short = StreamTrace(sent_s=0, stamps=[1.0], totals=[5], ended_s=1.0, requested=9)
-    assert short.ended_early
-    assert not StreamTrace(
-        sent_s=0, stamps=[1.0], totals=[5], ended_s=1.0, requested=9, source="final_usage"
-    ).ended_early
+@pytest.mark.parametrize(
+    ("source", "short"), [("usage", True), ("final_usage", True), ("tokenizer", False), ("chunks", False)]
+)
+def test_only_the_servers_count_can_call_a_stream_short(source: str, short: bool) -> None:
+    trace = StreamTrace(sent_s=0, stamps=[1.0], totals=[5], ended_s=1.0, requested=9, source=source)
+    assert trace.ended_early is short
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=50))

@@ -58,6 +58,16 @@ class Script:
     """The word repeated; `prose`: an answer that passes for one, where it is not streamed."""
     tokens_per_word: float = 1.3
     """Prompt tokens reported per white-space separated word."""
+    piece: float | None = None
+    """Characters per prompt token inside a word, instead of `tokens_per_word`: long words have more tokens."""
+    tokenize: bool = False
+    """Answer POST /tokenize."""
+    context: int = 131072
+    """Longest prompt and answer together; 400 for more."""
+    pinned: bool = False
+    """As transformers serve: lists other models, and answers under its own name or none."""
+    usage_in_last_choice: bool = False
+    """The final usage comes with the finish reason."""
     cached_tokens: int = 0
     prefill_s_per_token: float = 0.0
     serial_prefill: bool = False
@@ -140,18 +150,29 @@ class _App:
             ok = time.monotonic() - self.born >= script.healthy_after
             return self.reply(writer, 200 if ok else 503, b"{}" if ok else b'{"status":"starting"}')
         if path == "/v1/models":
-            entry = {"id": script.model, "object": "model", "max_model_len": 131072, "root": script.model}
+            entry = {"id": script.model, "object": "model", "max_model_len": script.context, "root": script.model}
+            if script.pinned:
+                entry = {"id": "other/cached-model", "object": "model"}
             return self.reply(writer, 200, json.dumps({"object": "list", "data": [entry]}).encode())
         if path == "/version":
             return self.reply(writer, 200, b'{"version":"0.0.0"}')
         if path == "/metrics" and script.metrics != "none":
             return self.reply(writer, 200, self.metrics().encode(), "text/plain; version=0.0.4")
+        if path == "/tokenize" and script.tokenize:
+            count = self.prompt_tokens(json.loads(body)["prompt"])
+            return self.reply(writer, 200, json.dumps({"count": count, "tokens": [0] * count}).encode())
         if method == "POST" and path in ("/v1/completions", "/v1/chat/completions"):
             try:
                 return await self.generate(json.loads(body), path.startswith("/v1/chat"), writer)
             except json.JSONDecodeError:
                 return self.reply(writer, 400, b'{"error":{"message":"body is not JSON"}}')
         return self.reply(writer, 404, b'{"detail":"Not Found"}')
+
+    def prompt_tokens(self, text: str) -> int:
+        words, script = text.split(), self.script
+        if script.piece is not None:
+            return int(sum(-(-len(word) // script.piece) for word in words))
+        return max(1, round(len(words) * script.tokens_per_word))
 
     @staticmethod
     def reply(writer: asyncio.StreamWriter, status: int, body: bytes, kind: str = "application/json") -> bool:
@@ -192,6 +213,9 @@ class _App:
         script, tally, arrived = self.script, self.tally, time.monotonic()
         self.count += 1
         number = self.count
+        if script.pinned and asked.get("model", script.model) != script.model:
+            told = f"Server is pinned to '{script.model}'; requested '{asked['model']}'."
+            return self.reply(writer, 400, json.dumps({"detail": told}).encode())
         if asked.get("model", script.model) != script.model:
             return self.reply(
                 writer, 404, b'{"error":{"message":"The model `%s` does not exist."}}' % str(asked["model"]).encode()
@@ -203,12 +227,11 @@ class _App:
         prompt = asked.get("prompt")
         if chat:
             prompt = " ".join(str(m.get("content")) for m in asked["messages"])
-        n_prompt = (
-            len(prompt)
-            if isinstance(prompt, list)
-            else max(1, round(len(str(prompt).split()) * script.tokens_per_word))
-        )
+        n_prompt = len(prompt) if isinstance(prompt, list) else self.prompt_tokens(str(prompt))
         limit = int(asked.get("max_tokens") or asked.get("max_completion_tokens") or 16)
+        if n_prompt + limit > script.context:
+            told = f"This model's maximum context length is {script.context} tokens. However, you requested {limit}"
+            return self.reply(writer, 400, json.dumps({"error": {"message": told}}).encode())
         total = min(limit, script.early_stop) if script.early_stop else limit
         note = {"arrived_s": arrived, "prompt_tokens": n_prompt, "max_tokens": limit, "asked": asked, "ended_s": None}
         tally.requests.append(note)
@@ -312,9 +335,10 @@ class _App:
             }
             if ids:
                 choice["token_ids"] = list(range(k))
-            writer.write(event([choice], sent, each))
+            last = done and script.usage_in_last_choice
+            writer.write(event([choice], sent, each or last))
             await writer.drain()
-        if script.usage != "none" and options.get("include_usage"):
+        if script.usage != "none" and not script.usage_in_last_choice and options.get("include_usage"):
             writer.write(event([], sent, True))
         writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         return True

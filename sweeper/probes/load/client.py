@@ -218,7 +218,7 @@ class Client:
     def _send(self, index: int, plan: Plan) -> None:
         body = plan.bodies[index]
         connection = self.idle.popleft() if self.idle else Connection(self.target, self.addresses)
-        answer = Answer(index, plan.lengths[index])
+        answer = Answer(index, plan.lengths[index], keep_text=plan.keep_text)
         self.answers.append(answer)
         connection.answer, connection.request = answer, self.target.head(len(body)) + body
         self.live.add(connection)

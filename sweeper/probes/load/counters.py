@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from sweeper.core.windows_server import CounterSample
@@ -103,11 +104,27 @@ def fetch_text(base_url: str, path: str, timeout_s: float = 5.0) -> str | None:
 
 def get(base_url: str, path: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
     """(status, body); status 0 when there is no HTTP server, body is then the reason."""
+    return _ask("GET", base_url, path, None, (), timeout_s)
+
+
+def post(
+    base_url: str, path: str, body: bytes, headers: Sequence[str] = (), timeout_s: float = 30.0
+) -> tuple[int, bytes]:
+    """As `get`, with a JSON body; `headers` are complete header lines."""
+    return _ask("POST", base_url, path, body, headers, timeout_s)
+
+
+def _ask(
+    method: str, base_url: str, path: str, body: bytes | None, headers: Sequence[str], timeout_s: float
+) -> tuple[int, bytes]:
     parts = urlsplit(base_url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     link = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
+    pairs = {name: value.strip() for name, _, value in (line.partition(":") for line in headers)}
+    if body is not None:
+        pairs["Content-Type"] = "application/json"
     try:
-        link.request("GET", parts.path.rstrip("/") + path)
+        link.request(method, parts.path.rstrip("/") + path, body, pairs)
         answer = link.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:

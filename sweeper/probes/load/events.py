@@ -35,13 +35,15 @@ class Answer:
         "speculative",
         "stamps",
         "tail",
+        "texts",
         "totals",
         "units",
         "units_are_ids",
     )
 
-    def __init__(self, index: int, requested: int) -> None:
+    def __init__(self, index: int, requested: int, *, keep_text: bool = False) -> None:
         self.index, self.requested = index, requested
+        self.texts: list[str] | None = [] if keep_text else None
         self.sent_s = self.ended_s = 0.0
         self.stamps, self.totals = array("d"), array("q")
         self.tail = b""
@@ -138,6 +140,8 @@ class Answer:
                 if not self.by_usage:
                     self.stamps.append(now)
                     self.totals.append(self.units)
+                    if self.texts is not None:
+                        self.texts.append(_text(choice))
             if reason := choice.get("finish_reason"):
                 self.finish = reason
 
@@ -171,7 +175,8 @@ class Answer:
             "prompt_tokens",
         )
         names += ("cached_tokens", "finish", "error", "speculative", "cut", "done")
-        return {name: getattr(self, name) for name in names} | {"source": self.source()}
+        kept = {"texts": self.texts} if self.texts is not None else {}
+        return {name: getattr(self, name) for name in names} | {"source": self.source()} | kept
 
 
 def _error_text(event: Any) -> str | None:
@@ -192,6 +197,11 @@ def _error_text(event: Any) -> str | None:
 def _has_text(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta") or choice
     return any(delta.get(name) for name in TEXT_FIELDS) or bool(delta.get("tool_calls"))
+
+
+def _text(choice: dict[str, Any]) -> str:
+    delta = choice.get("delta") or choice
+    return "".join(value for name in TEXT_FIELDS if isinstance(value := delta.get(name), str))
 
 
 def body_error(status: int, body: bytes) -> str:

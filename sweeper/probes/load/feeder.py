@@ -16,6 +16,8 @@ class Plan:
     """closed: an ended stream is replaced. waves: the next `concurrency` wait for the slowest. open: by `offsets`."""
     offsets: list[float] | None = None
     """Seconds after the start at which each request is due (open loop)."""
+    keep_text: bool = False
+    """Answers keep the text of every event that has one."""
 
 
 class Feeder:

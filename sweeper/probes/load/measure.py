@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.core.errors import SweeperError
@@ -12,12 +13,13 @@ from sweeper.core.points import DecodePoint, Energy
 from sweeper.core.presets import PRESETS, LoadResult, Preset
 from sweeper.core.values import Workload
 from sweeper.core.windows import sustained_window, trace_of
-from sweeper.core.windows_point import Asked, ClientCost, decode_point, energy_with_tokens
+from sweeper.core.windows_point import Asked, ClientCost, decode_point, energy_with_tokens, unmeasured
 from sweeper.core.windows_server import CounterSample
 from sweeper.probes.load.counters import Scraper
-from sweeper.probes.load.dialect import Dialect, choose_model, negotiate, target_of
+from sweeper.probes.load.dialect import Dialect, negotiate, open_dialect, target_of
 from sweeper.probes.load.pool import Pool, RunResult
 from sweeper.probes.load.repeats import decode_phase, total_energy, wave_figure
+from sweeper.probes.load.retokenise import retokenised
 
 EVENTS_PER_PROCESS = 40_000
 """Streamed events per second that one client process is planned for; it holds about 80,000."""
@@ -49,6 +51,8 @@ class LoadOptions:
     scrape_s: float = 1.0
     shape: str | None = None
     chat: bool | None = None
+    tokenizer: Path | None = None
+    """tokenizer.json or its folder: sizes prompts, and counts answers that nobody else counts."""
 
 
 def measure(
@@ -74,14 +78,17 @@ def measure(
     chat = options.chat if options.chat is not None else bool(known and known.chat)
     base_url = _with_scheme(base_url)
     target = target_of(base_url, chat=chat, headers=options.headers, first_s=options.first_s, stall_s=options.stall_s)
-    name = choose_model(base_url, model)
+    # Calls that share a server must not share prompts: the second would read the first one's prefix cache.
+    salt = f"{seed}/{workload.name}/{','.join(map(str, workload.concurrency))}"
+    dialect = open_dialect(base_url, model, chat=chat, kind=workload.prompts, seed=salt)
+    if why := _does_not_fit(workload, shape, dialect.context):
+        return LoadResult(points=unmeasured(workload, seed, why), requests=[])
     if (idle := getattr(meter, "idle_w", None)) is not None:
         idle(IDLE_S)
     with Pool(target) as pool:
-        # Calls that share a server must not share prompts: the second would read the first one's prefix cache.
-        salt = f"{seed}/{workload.name}/{','.join(map(str, workload.concurrency))}"
-        dialect = Dialect(model=name, chat=chat, fields={}, source=None, kind=workload.prompts, seed=salt)
-        dialect = negotiate(pool, dialect, isl=workload.isl, osl=workload.osl)
+        dialect = negotiate(pool, dialect, base_url, isl=workload.isl, osl=workload.osl, tokenizer=options.tokenizer)
+        for note in dialect.notes:
+            (on_progress or (lambda _: None))(note)
         job = _Job(
             pool=pool,
             dialect=dialect,
@@ -99,6 +106,14 @@ def measure(
             job.measure(concurrency, result)
         result.requests.extend({"run": asdict(figure)} for figure in result.runs)
         return result
+
+
+def _does_not_fit(workload: Workload, shape: str, context: int | None) -> str | None:
+    """Why the server would refuse these lengths; None when they fit or its context is not known."""
+    osl = workload.osl + (shape == "phases")
+    if context is None or workload.isl + osl <= context:
+        return None
+    return f"not sent: {workload.isl} prompt and {osl} output tokens exceed the served context of {context} tokens"
 
 
 def _with_scheme(url: str) -> str:
@@ -142,10 +157,17 @@ class _Job:
         rate = self.dialect.tok_s or 20.0
         length = max(4, min(self.workload.osl, int(rate * self.workload.warmup_s)))
         self.say(f"concurrency {concurrency}: warm-up, {length} tokens a stream")
-        self.pool.run(self._plans(concurrency, concurrency, length, "closed"))
+        self.pool.run(self._plans(concurrency, concurrency, length, "closed", exact=False))
 
     def _plans(
-        self, count: int, concurrency: int, osl: int, mode: str, offsets: list[float] | None = None
+        self,
+        count: int,
+        concurrency: int,
+        osl: int,
+        mode: str,
+        offsets: list[float] | None = None,
+        *,
+        exact: bool = True,
     ) -> list[dict[str, Any]]:
         """Requests and streams dealt out over the client processes."""
         processes = min(self._processes(concurrency), concurrency)
@@ -155,7 +177,8 @@ class _Job:
             share = count * (number + 1) // processes - count * number // processes
             mine = offsets[number::processes] if offsets is not None else None
             share = len(mine) if mine is not None else max(share, streams)
-            plans.append(self.dialect.plan(share, self.workload.isl, [osl] * share, streams, mode, mine))
+            lengths = [osl] * share
+            plans.append(self.dialect.plan(share, self.workload.isl, lengths, streams, mode, mine, exact=exact))
         return plans
 
     def _processes(self, concurrency: int) -> int:
@@ -174,7 +197,9 @@ class _Job:
             and not any("ended early" in why for why in point.invalid)
         ):
             longer = _longer(records, osl)
-            if longer is not None:
+            if longer is not None and self.dialect.context is not None:
+                longer = min(longer, self.dialect.context - self.workload.isl)
+            if longer is not None and longer > osl:
                 self.say(f"concurrency {concurrency}: no common window at {osl} output tokens, again with {longer}")
                 point, records = self._measured(concurrency, longer)
         if point.client_bound and not self.options.processes:
@@ -191,7 +216,9 @@ class _Job:
         count = self.workload.requests or concurrency
         mode, offsets, window_s = "closed", None, None
         if self.shape == "window":
-            count, window_s = concurrency, self.workload.window_s
+            # A stream that is cut never tells its count, where that comes last.
+            whole = self.dialect.source == "final_usage"
+            count, window_s = concurrency, None if whole else self.workload.window_s
         elif self.shape == "waves":
             mode = "waves"
         elif self.shape == "open":
@@ -245,6 +272,8 @@ class _Job:
         end()
         scraper.stop()
         scraper.take()
+        if self.options.tokenizer is not None:
+            run.records = [retokenised(record, self.options.tokenizer) for record in run.records]
         if held:
             energy = energy_with_tokens(held[0], [trace_of(r) for r in run.records], span[0], span[1])
         return run, scraper.samples, energy
@@ -334,7 +363,7 @@ def _portable(records: Sequence[dict[str, Any]], concurrency: int) -> list[dict[
     out = []
     for record in records:
         sent = record["sent_s"]
-        plain = {k: v for k, v in record.items() if k not in ("stamps", "totals")}
+        plain = {k: v for k, v in record.items() if k not in ("stamps", "totals", "texts")}
         plain["concurrency"] = concurrency
         plain["stamps_us"] = [round(1e6 * (stamp - sent)) for stamp in record["stamps"]]
         plain["totals"] = list(record["totals"])

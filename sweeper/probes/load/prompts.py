@@ -56,13 +56,15 @@ def _sentences(kind: str, rng: random.Random) -> Iterator[str]:
             yield _SLOT.sub(draw, sentence).replace("{{", "{").replace("}}", "}")
 
 
-def prompt(words: int, *, seed: int | str, index: int, kind: str = "prose") -> str:
+def prompt(words: int, *, seed: int | str, index: int, kind: str = "prose", cut: int = 0, twin: bool = False) -> str:
     """Text of exactly `words` white-space separated words (at least 4); the same for the same arguments.
 
-    Raises FileNotFoundError for an unknown kind.
+    `cut` takes characters off its end. `twin`: the same but for its first line, which keeps its length; what a server
+    caches of one is of no use for the other. Raises FileNotFoundError for an unknown kind.
     """
     rng = random.Random(f"{seed}/{index}/{kind}")
-    parts = [f"File {rng.getrandbits(40):010x} of {rng.randint(1, 999)}."]
+    salt = f"{rng.getrandbits(40):010x}"
+    parts = [f"File {salt[::-1] if twin else salt} of {rng.randint(1, 999)}."]
     have = len(parts[0].split())
     sentences = _sentences(kind, rng)
     while have < words:
@@ -70,4 +72,5 @@ def prompt(words: int, *, seed: int | str, index: int, kind: str = "prose") -> s
         have += len(parts[-1].split())
     text = ("\n" if kind == "code" else " ").join(parts)
     surplus = have - words
-    return text.rsplit(None, surplus)[0] if surplus > 0 else text
+    text = text.rsplit(None, surplus)[0] if surplus > 0 else text
+    return text[: len(text) - cut]

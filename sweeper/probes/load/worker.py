@@ -43,10 +43,15 @@ class _Line:
 
 
 def build_plan(spec: dict[str, Any]) -> Plan:
-    """`spec`: words and lengths per request, first index, seed, kind, chat, base (the request without its prompt)."""
+    """`spec`: words, cuts and lengths per request, first index, seed, kind, chat, base (all but the prompt).
+
+    `texts` instead of words where the prompts are there already. `keep_text`: answers keep the text of their events.
+    """
     bodies = []
+    texts = spec.get("texts")
     for offset, words in enumerate(spec["words"]):
-        text = prompt(words, seed=spec["seed"], index=spec["first"] + offset, kind=spec["kind"])
+        index, cut = spec["first"] + offset, spec["cuts"][offset]
+        text = texts[offset] if texts else prompt(words, seed=spec["seed"], index=index, kind=spec["kind"], cut=cut)
         asked = {"messages": [{"role": "user", "content": text}]} if spec["chat"] else {"prompt": text}
         length = spec["lengths"][offset]
         limits = dict.fromkeys(spec["length_fields"], length)
@@ -57,6 +62,7 @@ def build_plan(spec: dict[str, Any]) -> Plan:
         concurrency=spec["concurrency"],
         mode=spec["mode"],
         offsets=spec.get("offsets"),
+        keep_text=spec.get("keep_text", False),
     )
 
 
