@@ -27,6 +27,7 @@ from sweeper.report import html as html_report
 from sweeper.report import text as text_report
 from sweeper.report.progress import Console
 from sweeper.runner import Sweep, go, judge_trial, restore
+from sweeper.savings import saving
 from sweeper.schedule import reference_of, scheduler
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog, Lock
@@ -104,15 +105,15 @@ def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansio
             restore(sweep, read(run))
         with interruptible():
             go(sweep)
-        saved = tools.preflight_note(sweep.tools.preflight, read(run))
-        if saved:
-            log.append("note", {"text": saved}, utc=clock.utc(), mono_s=clock.mono_s())
         return False
     except KeyboardInterrupt:
         console.note(f"interrupted; servers are stopped. Continue: sweeper run {options.matrix} --resume {run.run_id}")
         return True
     finally:
         log.close()
+        saved = saving(read(run))
+        if saved:
+            console.note(saved.to_text())
 
 
 def _announce(sweep: Sweep, options: RunOptions) -> None:

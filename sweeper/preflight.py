@@ -1,174 +1,154 @@
 """Try a cell's kernels on the canary before the real weights are loaded.
 
-One canary launch per distinct server configuration; its result stands for every cell that shares it. `auto` runs first
-and at debug level, so that backends which the engine itself rules out cost no launch at all.
+One canary launch per distinct server configuration; its result stands for every cell and launch that shares it, also
+after a resume. Where a layout has several backends, its `auto` goes first and at debug level: backends which the
+engine itself rules out cost no launch at all.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from sweeper.core import observations as seen
-from sweeper.core.errors import LaunchFailed, SweeperError
+from sweeper.canarylaunch import Check, Request, Sink, Tools, try_canary, unchecked
+from sweeper.core.canaries import BAD, CanaryLaunch, Refusal
 from sweeper.core.identity import cell_id
 from sweeper.core.observations import CanaryChecked
-from sweeper.core.values import Cell, LaunchPlan, Unsupported
-from sweeper.core.verdicts import Cause, Phase
-from sweeper.engines.support import DEBUG_ENV, Rejected, rejected
-from sweeper.probes.openai import Client
-from sweeper.probes.ready import first_answers, wait_healthy
-from sweeper.watch import TrialEnded, Watch
+from sweeper.core.values import Cell, Unsupported
+from sweeper.core.verdicts import Cause
+from sweeper.core.vllm_values import normal
+from sweeper.engines.support import DEBUG_ENV, refusals, refused
 
 LOG = "canary.log"
+AUTO_LOG = "canary-auto.log"
+CANARY_LEN = 1024
+"""Tokens: room for the golden prompts, whatever length the cell serves."""
 
-
-class Checker(Protocol):
-    """The numeric check of a running server against a canary's golden vectors."""
-
-    def __call__(self, base_url: str, model: str, canary: Path) -> CanaryChecked: ...
+OWN_SHAPE = frozenset(
+    {"tp-heads-not-divisible", "ep-experts-not-divisible", "moe-shape-unsupported", "marlin-shape-not-divisible"}
+    | {"tp-quant-block-not-divisible", "mtp-weights-missing", "mtp-weights-name-mismatch"}
+    | {"max-model-len-exceeds-model"}
+)
+"""Causes that speak of the checkpoint's shape: nothing about a model that the canary was not built like."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Preflight:
-    """Results by configuration. `canary_of`: the canary folder for a cell, or the reason why there is none."""
+    """Results by configuration."""
 
     canary_of: Callable[[Cell], Path | str]
-    check: Checker
-    results: dict[str, CanaryChecked] = field(default_factory=dict)
-    support: dict[str, dict[str, Rejected]] = field(default_factory=dict)
-    seconds: float = 0.0
-    saved: int = 0
-    """Cells that failed here and never loaded the weights."""
+    """The canary's folder for a cell, or the reason why there is none."""
+    check: Check
+    cells: tuple[Cell, ...] = ()
+    """All cells of the sweep: whether a launch of `auto` can spare others depends on them."""
+    like_the_model: bool = True
+    """False: the canary's shape is its own."""
+    launches: dict[str, CanaryLaunch] = field(default_factory=dict)
 
-    def run(self, request: Any, tools: Any, sink: Any) -> CanaryChecked:
-        """The canary's verdict for the request's cell, from memory where the same configuration was tried before."""
-        found = self._result(request, tools, sink)
-        if found.verdict in ("failed", "garbage", "degraded"):
-            self.saved += 1
-        return found
+    def restore(self, launches: Iterable[CanaryLaunch]) -> None:
+        """Take over the answers of an interrupted sweep; what was left unchecked is tried again."""
+        for launch in launches:
+            if launch.checked.verdict != "unchecked":
+                self.launches[launch.key] = launch
 
-    def _result(self, request: Any, tools: Any, sink: Any) -> CanaryChecked:
-        cell: Cell = request.cell
-        folder = self.canary_of(cell)
+    def run(self, request: Request, tools: Tools, sink: Sink) -> CanaryChecked:
+        """The canary's verdict for the request's cell, from memory where it is known."""
+        folder = self.canary_of(request.cell)
         if isinstance(folder, str):
-            return CanaryChecked(verdict="unchecked", figures={"why": folder})
-        if cell.url:
-            return CanaryChecked(verdict="unchecked", figures={"why": "a server that is already up loads no canary"})
-        ruled_out = self.support.get(_layout(cell), {}).get(cell.moe_backend)
-        if ruled_out:
-            return _refused(ruled_out)
-        small = canary_cell(cell, folder)
-        key = cell_id(small)
-        if key not in self.results:
-            begun_s = tools.clock.mono_s()
-            self.results[key] = self._launch(request, small, folder, tools, sink)
-            self.seconds += tools.clock.mono_s() - begun_s
-        return self.results[key]
+            return unchecked(folder)
+        why_not = _nothing_to_try(request.cell, folder)
+        if why_not:
+            return unchecked(why_not)
+        small = canary_cell(request.cell, folder)
+        if cell_id(small) in self.launches:
+            return self.launches[cell_id(small)].checked
+        auto = canary_cell(replace(request.cell, moe_backend="auto"), folder)
+        if small != auto and cell_id(auto) not in self.launches and self._worth_a_launch(request.cell):
+            self._launch(request, auto, folder, AUTO_LOG, tools, sink)
+        ruling = self._refusal(small, cell_id(auto))
+        return ruling or self._launch(request, small, folder, LOG, tools, sink)
 
-    def _launch(self, request: Any, small: Cell, folder: Path, tools: Any, sink: Any) -> CanaryChecked:
-        sink.phase(Phase.CANARY, "starting")
+    def _worth_a_launch(self, cell: Cell) -> bool:
+        """A cell wants `auto` of this layout anyway, or two backends may be spared by it."""
+        if cell.engine != "vllm":
+            return False
+        layout = _layout(cell)
+        backends = {normal(other.moe_backend) for other in self.cells if _layout(other) == layout}
+        return "auto" in backends or len(backends) > 1
+
+    def _refusal(self, small: Cell, layout: str) -> CanaryChecked | None:
+        backend = normal(small.moe_backend)
+        if small.engine != "vllm" or backend == "auto":
+            return None
+        for launch in self.launches.values():
+            line = refused(launch.refusals, backend) if launch.layout == layout else None
+            if line:
+                return _ruled_out(backend, line, launch.log)
+        return None
+
+    def _launch(
+        self, request: Request, small: Cell, folder: Path, name: str, tools: Tools, sink: Sink
+    ) -> CanaryChecked:
         plan = tools.engine(small.engine).plan(small)
         if isinstance(plan, Unsupported):
-            return CanaryChecked(verdict="unchecked", figures={"why": plan.reason})
-        log = request.log.with_name(LOG)
-        try:
-            handle = tools.launcher(small).start(
-                plan, log_path=log, run_id=request.run_id, trial=f"{request.trial}-canary", gpus=request.gpus
-            )
-        except LaunchFailed as problem:
-            cause = Cause(id=problem.cause_id, means=problem.message, try_=problem.hint or "")
-            return CanaryChecked(verdict="failed", cause=cause)
-        with handle:
-            result = self._attended(request, small, folder, plan, handle, log, tools, sink)
-            handle.stop(request.matrix.policy.deadlines.stop_s)
-        if request.gpus:
-            tools.wait_gpus_free(request.gpus, request.matrix.policy.deadlines.gpu_free_s)
-        if small.moe_backend == "auto":
-            self.support[_layout(small, request.cell.model)] = rejected(_lines(log))
-        return result
-
-    def _attended(
-        self, request: Any, small: Cell, folder: Path, plan: LaunchPlan, handle: Any, log: Path, tools: Any, sink: Any
-    ) -> CanaryChecked:
-        limits = request.matrix.policy.deadlines
-        watch = Watch(handle, log, tools.matcher(small), tools.clock)
-        client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s)
-
-        def healthy(cancel: threading.Event) -> bool:
-            return wait_healthy(client, plan.health_path, tools.clock, cancel)
-
-        try:
-            watch.during(Phase.READY, healthy, deadline_s=limits.ready_s)
-            watch.during(
-                Phase.READY, lambda c: first_answers(client, tools.clock, 0.0), deadline_s=limits.first_answer_s
-            )
-            sink.phase(Phase.CANARY, "checking numbers")
-            return watch.during(
-                Phase.CANARY,
-                lambda c: self.check(handle.record.base_url, plan.served_model, folder),
-                deadline_s=limits.canary_s,
-            )
-        except TrialEnded as end:
-            code = next((item.code for item in end.observed if isinstance(item, seen.ServerExited)), None)
-            handle.stop(limits.stop_s)
-            return self._failed(end, log, small, code, tools, request.trial)
-        except SweeperError as error:
-            return CanaryChecked(verdict="unchecked", figures={"why": error.message})
-        finally:
-            client.close()
-
-    def _failed(
-        self, end: TrialEnded, log: Path, small: Cell, code: int | None, tools: Any, trial: str
-    ) -> CanaryChecked:
-        diagnosed, _ = tools.diagnose(log, small.engine, code)
-        cause = diagnosed.cause if diagnosed.verdict in ("fatal", "unknown-exit") else None
-        if cause is None:
-            cause = _own_words(end)
-        return CanaryChecked(verdict="failed", cause=replace(cause, log=f"trials/{trial}/{LOG}"))
+            return unchecked(plan.reason)
+        log = request.log.with_name(name)
+        begun_s = tools.clock.mono_s()
+        checked = try_canary(request, small, plan, log, tools, sink, self.check)
+        if checked.cause and checked.cause.id in OWN_SHAPE and not self.like_the_model:
+            checked = unchecked(f"{checked.cause.id} on the canary, whose shape is not this model's")
+        launch = CanaryLaunch(
+            key=cell_id(small),
+            layout=cell_id(canary_cell(replace(small, moe_backend="auto"), folder)),
+            label=small.label(),
+            checked=checked,
+            seconds=round(tools.clock.mono_s() - begun_s, 3),
+            log=f"trials/{request.trial}/{name}",
+            refusals=refusals(_lines(log)) if small.engine == "vllm" else (),
+        )
+        self.launches[launch.key] = launch
+        sink.canary(launch)
+        return checked
 
 
 def canary_cell(cell: Cell, folder: Path) -> Cell:
     """The same server over the canary's checkpoint; `auto` of vLLM at debug level, to read its support matrix."""
-    env = dict(cell.env)
-    if cell.moe_backend == "auto" and cell.engine == "vllm":
-        env = {**dict(DEBUG_ENV), **env}
-    return replace(
-        cell,
-        model=str(folder),
-        name=None,
-        max_model_len=min(cell.max_model_len or 1024, 1024),
-        env=tuple(sorted(env.items())),
-    )
+    small = replace(cell, model=str(folder.absolute()), name=None, max_model_len=CANARY_LEN)
+    if cell.engine != "vllm":
+        return small
+    debug, backend = dict(DEBUG_ENV), normal(cell.moe_backend)
+    env = {name: value for name, value in cell.env if debug.get(name) != value}
+    env = {**debug, **env} if backend == "auto" else env
+    return replace(small, moe_backend=backend, env=tuple(sorted(env.items())))
 
 
-def _layout(cell: Cell, model: str | None = None) -> str:
+def failed(found: CanaryChecked) -> bool:
+    """Whether the canary's verdict is the cell's: the weights need not be loaded."""
+    return found.verdict in BAD
+
+
+def _nothing_to_try(cell: Cell, folder: Path) -> str | None:
+    if cell.url:
+        return "a server that is already up loads no canary"
+    if Path(cell.model).absolute() == folder.absolute():
+        return "the model is the canary itself"
+    if cell.engine == "command" and not any("{model}" in word for word in (*cell.command, *cell.extra_args)):
+        return "`command` has no {model}: it cannot be started over the canary"
+    if cell.speculative and cell.speculative.model:
+        return "the draft model belongs to the real model and does not fit the canary"
+    return None
+
+
+def _layout(cell: Cell) -> str:
     """Everything that decides which backends exist, except the backend itself."""
-    env = tuple(pair for pair in cell.env if pair not in DEBUG_ENV)
-    same = replace(cell, moe_backend="auto", name=None, model=model or cell.model, env=env, max_model_len=None)
-    return cell_id(same)
+    return cell_id(replace(canary_cell(replace(cell, moe_backend="auto"), Path("canary")), model=cell.model))
 
 
-def _refused(entry: Rejected) -> CanaryChecked:
-    means = f"The engine rules {entry.backend} out here: {entry.reason} (read off one launch of auto at debug level)."
-    cause = Cause(id="moe-backend-rejected", means=means, line_no=entry.line_no, line=entry.line)
-    return CanaryChecked(verdict="failed", cause=cause)
-
-
-def _own_words(end: TrialEnded) -> Cause:
-    for item in end.observed:
-        if isinstance(item, seen.RequestFailed):
-            return Cause(id="request-failed", means=item.problem)
-        if isinstance(item, seen.DeadlinePassed):
-            return Cause(
-                id=f"{item.phase}-timeout", means=f"Nothing came back in {item.after_s:.0f} s.", line=item.last_line
-            )
-        if isinstance(item, seen.FatalLine):
-            return Cause(id=item.id, means="", line_no=item.line_no, line=item.line)
-    return Cause(id="unknown-exit", means="The server ended on the canary and no signature explains it.")
+def _ruled_out(backend: str, refusal: Refusal, log: str) -> CanaryChecked:
+    means = f"The engine rules {backend} out: {refusal.reason}. Read off another launch of this layout; none was made."
+    cause = Cause(id="moe-backend-rejected", means=means, line_no=refusal.line_no, line=refusal.line, log=log)
+    return CanaryChecked(verdict="failed", figures={"launched": False}, cause=cause)
 
 
 def _lines(log: Path) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from sweeper import gpuwindows
 from sweeper.core import codec
+from sweeper.core.canaries import CanaryLaunch
 from sweeper.core.errors import SweeperError
 from sweeper.core.gputrace import GpuTrace
 from sweeper.core.observations import NAMES, Observation
@@ -52,6 +53,10 @@ class Recorder:
         data = codec.dump(record)
         self.event("launched", data)
         rundir.write_json(self._run.trial(self._trial) / "plan.json", {"launch": data, "plan": codec.dump(plan)})
+
+    def canary(self, launch: CanaryLaunch) -> None:
+        """Kept whole, so that a resumed sweep need not launch it again."""
+        self.event("canary_launched", codec.dump(launch))
 
     def phase(self, phase: Phase, detail: str = "") -> None:
         self.event("phase", {"name": phase.value, "detail": detail})

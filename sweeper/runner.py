@@ -45,7 +45,9 @@ class Sweep:
 
 
 def restore(sweep: Sweep, record: RunRecord) -> None:
-    """Take over the verdicts of a record; close trials that were left open."""
+    """Take over the verdicts and the canary's answers of a record; close trials that were left open."""
+    if sweep.tools.preflight:
+        sweep.tools.preflight.restore(record.canaries)
     for trial in record.trials.values():
         sweep.attempts[trial.cell_id] = max(sweep.attempts.get(trial.cell_id, 0), trial.attempt)
         if trial.verdict is None:

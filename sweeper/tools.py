@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.canaries import check_canary, make_preflight
 from sweeper.clock import SystemClock
 from sweeper.core import observations as seen
 from sweeper.core.effective import EffectiveConfig
-from sweeper.core.errors import SweeperError
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Launcher
@@ -21,7 +21,6 @@ from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.signature import Signature, load_signatures
 from sweeper.engines import registry
 from sweeper.gpuwindows import judged_again
-from sweeper.preflight import Preflight
 from sweeper.probes.text import Prompt, prompts_for
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.trial import Measured, Tools
@@ -58,7 +57,7 @@ def build(
         text=_text,
         wait_gpus_free=_gpu_waiter(),
         precheck=precheck,
-        preflight=make_preflight(matrix, say) if matrix.policy.preflight else None,
+        preflight=make_preflight(matrix, say),
     )
 
 
@@ -79,65 +78,6 @@ class _Launchers:
         return self._made[kind]
 
 
-def make_preflight(matrix: Matrix, say: Callable[[str], None]) -> Preflight:
-    """The canary that the policy names, or one built like each model where torch is at hand."""
-    built: dict[tuple[str, str], Path | str] = {}
-
-    def canary_of(cell: Cell) -> Path | str:
-        if matrix.policy.canary:
-            folder = Path(matrix.policy.canary)
-            return folder if (folder / "config.json").is_file() else f"no canary at {folder}"
-        key = (cell.model, cell.quantization or "bf16")
-        if key not in built:
-            built[key] = _build_canary(*key, say)
-        return built[key]
-
-    return Preflight(canary_of=canary_of, check=_check_canary)
-
-
-def _build_canary(model: str, quantization: str, say: Callable[[str], None]) -> Path | str:
-    from sweeper.canary.make import Order, make
-
-    slug = "".join(char if char.isalnum() or char in ".-" else "-" for char in f"{model.strip('/')}-{quantization}")
-    out = Path(".sweeper/canaries") / slug.lstrip(".-")
-    if (out / "config.json").is_file():
-        return out
-    say(f"building a canary like {model} ({quantization}) in {out}")
-    try:
-        make(Order(like=model, quant=quantization, out=out))
-    except SweeperError as problem:
-        return f"no canary could be built: {problem.message}"
-    return out
-
-
-def _check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
-    from sweeper.canary.golden import find
-    from sweeper.checking import CheckOptions, as_json, check_server
-
-    golden = find(canary)
-    if golden is None:
-        return seen.CanaryChecked(verdict="unchecked", figures={"why": f"{canary} has no golden vectors"})
-    found = check_server(base_url, model, golden, CheckOptions(batches=(1, 4), generations=16))
-    figures = as_json(found)
-    kept = {"nll_shift": (figures["nll"] or {}).get("shift"), "kl_topk": figures["kl_topk"]}
-    return seen.CanaryChecked(verdict=found.verdict, figures={**kept, "reasons": list(found.reasons)})
-
-
-def preflight_note(preflight: Preflight | None, record: RunRecord) -> str | None:
-    """What the canary saved, in one sentence; None without a preflight."""
-    if preflight is None:
-        return None
-    waits = [o.after_s for trial in record.trials.values() for o in trial.observed if isinstance(o, seen.ReadySeen)]
-    text = (
-        f"preflight: {len(preflight.results)} canary launches took {preflight.seconds:.0f} s; "
-        f"{preflight.saved} trials failed there and never loaded the weights"
-    )
-    if not waits or not preflight.saved:
-        return text
-    median = sorted(waits)[len(waits) // 2]
-    return f"{text}; a start over the real weights took {median:.0f} s here, {preflight.saved * median:.0f} s for those"
-
-
 def _prompts(cell: Cell) -> tuple[Prompt, ...]:
     """A canary with random weights has nothing to say: its golden vectors are checked instead."""
     try:
@@ -152,7 +92,7 @@ def _numbers(cell: Cell, base_url: str, model: str) -> seen.CanaryChecked | None
 
     if find(Path(cell.model)) is None:
         return None
-    return replace(_check_canary(base_url, model, Path(cell.model)), where="golden")
+    return replace(check_canary(base_url, model, Path(cell.model)), where="golden")
 
 
 def _text(cell: Cell, base_url: str, model: str) -> seen.TextScored | None:

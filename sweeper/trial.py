@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sweeper import gpuwindows
 from sweeper.core import observations as seen
+from sweeper.core.canaries import CanaryLaunch
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.errors import LaunchFailed
 from sweeper.core.gputrace import GpuTrace
@@ -24,7 +25,7 @@ from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
 from sweeper.core.sanity import summarise
 from sweeper.core.values import Cell, LaunchPlan, Matrix, Unsupported, Workload
 from sweeper.core.verdicts import Phase
-from sweeper.preflight import Preflight
+from sweeper.preflight import Preflight, failed
 from sweeper.probes.openai import Client
 from sweeper.probes.ready import first_answers, wait_healthy
 from sweeper.probes.text import Prompt, ask
@@ -104,6 +105,8 @@ class Sink(Protocol):
 
     def launched(self, record: Launch, plan: LaunchPlan) -> None: ...
 
+    def canary(self, launch: CanaryLaunch) -> None: ...
+
     def phase(self, phase: Phase, detail: str = "") -> None: ...
 
     def requests(self, workload: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
@@ -173,7 +176,7 @@ def _preflight(request: Request, tools: Tools, sink: Sink) -> seen.CanaryChecked
     if tools.preflight is None:
         return None
     found = tools.preflight.run(request, tools, sink)
-    if found.verdict in ("failed", "garbage", "degraded"):
+    if failed(found):
         return found
     sink.observe(found)
     return None

@@ -15,6 +15,7 @@ from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
+from sweeper.savings import saving
 from sweeper.store.record import RunRecord, TrialRecord
 
 
@@ -25,7 +26,8 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
         if trial.verdict:
             verdicts.setdefault(trial.cell_id, []).append(trial.verdict)
     verdicts = against_reference(record, verdicts)
-    notes = list(record.notes)
+    saved = saving(record)
+    notes = [*([saved.to_text()] if saved else ()), *record.notes]
     if record.torn:
         notes.append(f"{record.torn} torn line(s) in events.jsonl were left out.")
     moved = drift(_reference_rates(record, verdicts))
@@ -40,6 +42,7 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
         verdicts=verdicts,
         excluded=record.excluded,
         notes=notes,
+        saving=saved,
         **more,
     )
 

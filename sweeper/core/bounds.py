@@ -15,7 +15,7 @@ class TimeBound:
 
     total_s: float
     launch_s: float
-    """One launch with every phase at its deadline."""
+    """One launch with every phase at its deadline; with a preflight, the canary's launch before it."""
     launches: int
     """Screening launches and confirming ones."""
     pull_s: float
@@ -26,15 +26,9 @@ def launch_bound_s(policy: Policy, workloads: Sequence[Workload], *, on_gpu: boo
     """Deadlines of one launch added up; measuring has its deadline per workload and concurrency."""
     limits = policy.deadlines
     points = sum(len(workload.concurrency) for workload in workloads)
-    return (
-        limits.ready_s
-        + limits.first_answer_s
-        + (limits.canary_s if policy.preflight or policy.canary else 0.0)
-        + limits.sanity_s
-        + limits.measure_s * points
-        + limits.stop_s
-        + (limits.gpu_free_s if on_gpu else 0.0)
-    )
+    around = limits.ready_s + limits.first_answer_s + limits.stop_s + (limits.gpu_free_s if on_gpu else 0.0)
+    canary_s = around + limits.canary_s if policy.preflight or policy.canary else 0.0
+    return canary_s + around + limits.sanity_s + limits.measure_s * points
 
 
 def time_bound(cells: Sequence[Cell], workloads: Sequence[Workload], policy: Policy, *, on_gpu: bool) -> TimeBound:

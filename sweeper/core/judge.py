@@ -164,7 +164,7 @@ def _unproven(observed: Sequence[Observation]) -> tuple[Outcome, Phase, Cause] |
             Phase.READY,
             Cause(id="not-ready", means="Nothing shows that the server became ready."),
         )
-    if not any(isinstance(item, seen.OutputSample | seen.CanaryChecked) for item in observed):
+    if not any(_looked_at(item) for item in observed):
         return Outcome.INCONCLUSIVE, Phase.SANITY, Cause(id="text-unchecked", means="No answer was looked at.")
     diagnosis = _last(observed, seen.Diagnosed)
     if diagnosis is not None and not diagnosis.complete:
@@ -180,6 +180,13 @@ def _unproven(observed: Sequence[Observation]) -> tuple[Outcome, Phase, Cause] |
             means = f"Concurrency {point.concurrency}: tokens were not counted ({why})."
             return Outcome.INCONCLUSIVE, Phase.MEASURE, Cause(id="tokens-uncounted", means=means)
     return None
+
+
+def _looked_at(item: Observation) -> bool:
+    """An answer of the model itself: what the small checkpoint said before the launch is none."""
+    if isinstance(item, seen.CanaryChecked):
+        return item.where != "preflight" and item.verdict != "unchecked"
+    return isinstance(item, seen.OutputSample)
 
 
 def _findings(observed: Sequence[Observation]) -> tuple[Finding, ...]:

@@ -47,6 +47,7 @@ def as_json(model: Model) -> str:
         "findings": list(model.findings),
         "notes": list(model.notes),
         "pending": model.pending,
+        "preflight": model.saving.to_json() if model.saving else None,
     }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeper.core.canaries import Saving
 from sweeper.core.points import DecodePoint
 from sweeper.core.racing import confirmed
 from sweeper.core.rank import rank
@@ -73,6 +74,8 @@ class Model:
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     pending: int = 0
+    saving: Saving | None = None
+    """Of the preflight; also a sentence of `notes`."""
 
 
 def requested(cell: Cell) -> dict[str, str]:
@@ -128,6 +131,7 @@ def build(
     verdicts: Mapping[str, Sequence[Verdict]],
     excluded: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
+    saving: Saving | None = None,
     enrich: Callable[[Cell, DecodePoint], tuple[str, ...]] = lambda cell, point: (),
 ) -> Model:
     """`verdicts`: per cell id, one per trial in order. `enrich` adds findings that need more than the record."""
@@ -150,6 +154,7 @@ def build(
         findings=_findings(cells, verdicts, tables),
         notes=tuple(notes),
         pending=sum(item is None for item in unranked),
+        saving=saving,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.core import codec
+from sweeper.core.canaries import CanaryLaunch
 from sweeper.core.observations import KINDS, Observation
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Outcome, Verdict
@@ -40,6 +41,8 @@ class RunRecord:
     excluded: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    canaries: list[CanaryLaunch] = field(default_factory=list)
+    """Launches of the preflight, in order."""
     reference: str | None = None
     finished: bool = False
     torn: int = 0
@@ -70,6 +73,8 @@ def _apply(record: RunRecord, kind: str, trial: str | None, data: dict[str, Any]
             record.warnings[item["id"]] = list(item.get("warnings", ()))
         record.excluded = list(data["excluded"])
         record.reference = data.get("reference") or record.reference
+    elif kind == "canary_launched":
+        record.canaries.append(codec.load(CanaryLaunch, data))
     elif kind == "note":
         record.notes.append(str(data["text"]))
     elif kind == "run_finished":

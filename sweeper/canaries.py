@@ -1,0 +1,123 @@
+"""The canaries of a sweep: which checkpoint stands for a cell's model, and how a server over it is checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from sweeper.core import observations as seen
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.values import Cell, Matrix
+from sweeper.preflight import Preflight
+
+Say = Callable[[str], None]
+
+BATCHES = (1, 8)
+"""Alone and side by side: a kernel that breaks above some batch size has another code path there."""
+
+
+def make_preflight(matrix: Matrix, say: Say) -> Preflight | None:
+    """The canary that the policy names, or one built like each model where torch is at hand; None: not wanted.
+
+    Raises UsageError where the named canary cannot be used: a preflight that checks nothing must not pass for one.
+    """
+    policy = matrix.policy
+    if policy.canary:
+        folder, quant = named(Path(policy.canary))
+        return Preflight(
+            canary_of=lambda cell: _fits(cell, folder, quant),
+            check=check_canary,
+            cells=matrix.cells,
+            like_the_model=False,
+        )
+    return Preflight(canary_of=Builder(say), check=check_canary, cells=matrix.cells) if policy.preflight else None
+
+
+def named(folder: Path) -> tuple[Path, str | None]:
+    """The folder and its number format. Raises UsageError where it is no canary with golden vectors."""
+    from sweeper.canary.golden import find
+
+    hint = f"Build one: sweeper canary build --like speaking --out {folder}"
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"policy.canary: no checkpoint at {folder}", hint=hint)
+    if find(folder) is None:
+        raise UsageError(f"policy.canary: {folder} has no golden vectors beside it", hint=hint)
+    quant = _json(folder / "sweeper_canary.json").get("quant")
+    return folder, str(quant) if quant else None
+
+
+def _fits(cell: Cell, folder: Path, quant: str | None) -> Path | str:
+    """A canary in another number format runs other kernels. A quantization flag quantises it like the model."""
+    if quant and cell.quantization and quant != cell.quantization and not cell.quantization_flag:
+        return f"the canary is {quant}, the cell {cell.quantization}: other kernels"
+    return folder
+
+
+class Builder:
+    """One canary per model, number format and need for an MTP head; kept between sweeps."""
+
+    def __init__(self, say: Say, root: Path = Path(".sweeper/canaries")) -> None:
+        self._say, self._root = say, root
+        self._built: dict[tuple[str, str, bool], Path | str] = {}
+
+    def __call__(self, cell: Cell) -> Path | str:
+        mtp = cell.speculative is not None and "mtp" in cell.speculative.method and not cell.speculative.model
+        key = (cell.model, _stored_as(cell), mtp)
+        if key not in self._built:
+            self._built[key] = self._build(*key)
+        return self._built[key]
+
+    def _build(self, model: str, quant: str, mtp: bool) -> Path | str:
+        from sweeper.canary.golden import find
+        from sweeper.canary.make import Order, make
+
+        name = f"{model.strip('/')}-{quant}{'-mtp' if mtp else ''}"
+        out = self._root / "".join(char if char.isalnum() or char in ".-" else "-" for char in name).lstrip(".-")
+        if find(out) is not None:
+            return out
+        self._say(f"building a canary like {model} ({quant}) in {out}")
+        try:
+            make(Order(like=model, quant=quant, out=out, mtp=mtp))
+        except SweeperError as problem:
+            why = f"no canary could be built: {problem.message}"
+            self._say(f"{model} ({quant}): {why}; its cells are tried on the real weights at once")
+            return why
+        return out
+
+
+def _stored_as(cell: Cell) -> str:
+    """The checkpoint's number format: a flag such as `fp8` may quantise bf16 weights only when they are loaded."""
+    config = _json(Path(cell.model) / "config.json")
+    if cell.quantization_flag and config and "quantization_config" not in config:
+        return "bf16"
+    return cell.quantization or "bf16"
+
+
+def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
+    """Prefill and decode against the golden vectors, over enough generations to see a 4 % failure rate."""
+    from sweeper.canary.golden import find
+    from sweeper.checking import CheckOptions, as_json, check_server
+    from sweeper.core.numerics import MIN_GENERATIONS
+
+    golden = find(canary)
+    if golden is None:
+        return seen.CanaryChecked(verdict="unchecked", figures={"why": f"{canary} has no golden vectors"})
+    found = check_server(base_url, model, golden, CheckOptions(batches=BATCHES, generations=MIN_GENERATIONS))
+    figures = as_json(found)
+    kept = {
+        "nll_shift": (figures["nll"] or {}).get("shift"),
+        "kl_topk": figures["kl_topk"],
+        "generations": found.generations,
+        "degenerate": found.degenerate,
+        "reasons": list(found.reasons),
+    }
+    return seen.CanaryChecked(verdict=found.verdict, figures=kept)
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
