@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
 
 from sweeper.boards import board, board_of
 from sweeper.config_models import model_geometry
-from sweeper.core.energyruns import underutilised
+from sweeper.core import codec
+from sweeper.core.energy import MachineWindow
+from sweeper.core.energyruns import STABLE_CV, energy_over_runs, underutilised
 from sweeper.core.mtp import mtp_effect, paired_cell
+from sweeper.core.observations import MachineBefore, MachineWatched
 from sweeper.core.points import DecodePoint
+from sweeper.core.presets import runs_of
 from sweeper.core.roofline import Board, SpeedOfLight, context_of, held_against, speed_of_light
+from sweeper.core.stats import outliers, steadiness
 from sweeper.core.values import Cell, Hardware
 from sweeper.core.verdicts import Outcome
 from sweeper.store.record import RunRecord
+from sweeper.store.rundir import read_requests
 
 
 def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]]:
-    """What a report says beside a point: share of the speed of light, idle GPUs, what speculation did."""
+    """What a report says beside a point: share of the speed of light, idle GPUs, speculation, steadiness."""
     limits = board_of_record(record)
 
     def enrich(cell: Cell, point: DecodePoint) -> tuple[str, ...]:
         limit = limit_of(cell, point, limits)
-        return (*_limits(point, limit), *_idle(record, cell, point), *_speculation(record, cell, point, limit))
+        return (
+            *_limits(point, limit),
+            *_idle(record, cell, point),
+            *_speculation(record, cell, point, limit),
+            *_steady(point),
+            *_outliers(record, cell, point),
+            *_energy_runs(record, cell, point),
+        )
 
     return enrich
 
@@ -72,6 +87,84 @@ def _speculation(record: RunRecord, cell: Cell, point: DecodePoint, limit: Speed
     return [f"{cell.speculative.label()} at concurrency {point.concurrency}: {effect.sentence}"]
 
 
+def _steady(point: DecodePoint) -> list[str]:
+    found = steadiness(point.series_tok_s)
+    if found is None or found.steady:
+        return []
+    parts = ", ".join(f"{part:.0f}" for part in found.parts)
+    return [
+        f"unsteady at concurrency {point.concurrency}: {parts} tok/s in five equal parts of the window, "
+        f"CV {found.cv:.0%}"
+    ]
+
+
+def _outliers(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+    """Launches far from the others; they stay in the mean."""
+    mine = [p for cell_id, p in _same_workload(record, point) if record.cells[cell_id] == cell]
+    rates = [rate for p in reversed(mine) if (rate := p.decode_tok_s) is not None]
+    return [
+        f"launch {n + 1} of {len(rates)} is an outlier at concurrency {point.concurrency}: {rates[n]:.0f} tok/s, "
+        f"median {median(rates):.0f}; it is kept in the mean"
+        for n in outliers(rates)
+    ]
+
+
+def _energy_runs(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+    """Spread over the repetitions of the end-to-end protocol, of every launch."""
+    if point.preset != "energy-e2e" or point.energy is None or point.energy.joules is None:
+        return []
+    runs = [
+        1000 * run.joules / run.tokens
+        for trial in record.trials.values()
+        if record.cells[trial.cell_id] == cell
+        for run in runs_of(read_requests(record.run.path / "trials" / trial.trial / "requests.jsonl.gz"))
+        if (run.batch, run.osl) == (point.concurrency, point.osl) and run.joules is not None and run.tokens
+    ]
+    found = energy_over_runs(runs)
+    if found is None or found.sd is None or found.cv is None:
+        return []
+    gate = "stable" if found.stable else "not stable"
+    return [
+        f"energy at OSL {point.osl}: {found.mean:.1f} ± {found.sd:.1f} J per 1,000 tokens over {found.runs} runs, "
+        f"CV {found.cv:.1%}: {gate} (gate {STABLE_CV:.0%})"
+    ]
+
+
+def machine_notes(record: RunRecord) -> list[str]:
+    """What the machine did to the whole run: other work, governors, windows that nobody could meter."""
+    seen = (item for trial in record.trials.values() for item in trial.observed)
+    cpus = [item.cpu for item in seen if isinstance(item, MachineBefore)]
+    notes = []
+    crowded = [cpu for cpu in cpus if cpu.crowded]
+    if crowded:
+        most = max(cpu.busy_cores or 0.0 for cpu in crowded)
+        notes.append(
+            f"before {len(crowded)} of {len(cpus)} launches other work kept up to {most:.1f} of {crowded[0].cores} "
+            "cores busy: time to first token suffers"
+        )
+    governors = sorted({name for cpu in cpus for name in cpu.governors} - {"performance"})
+    if governors:
+        notes.append(
+            f"CPU governor {', '.join(governors)}: time to first token varies; "
+            "mend: sudo cpupower frequency-set -g performance"
+        )
+    return [*notes, *_unmetered(record)]
+
+
+def _unmetered(record: RunRecord) -> list[str]:
+    """Why the energy columns are empty, once per reason; nothing while at least one point has its energy."""
+    energies = [
+        point.energy
+        for trial in record.trials.values()
+        if trial.verdict
+        for point in trial.verdict.points
+        if point.energy is not None
+    ]
+    if any(energy.joules is not None for energy in energies):
+        return []
+    return [f"energy: - ({why})" for why in dict.fromkeys(energy.why for energy in energies) if why]
+
+
 def _same_workload(record: RunRecord, point: DecodePoint) -> Sequence[tuple[str, DecodePoint]]:
     """(cell id, its point) of every passed launch that answers the same question; prompts differ by a few tokens."""
     return [
@@ -82,3 +175,44 @@ def _same_workload(record: RunRecord, point: DecodePoint) -> Sequence[tuple[str,
         if (other.preset, other.concurrency, other.osl) == (point.preset, point.concurrency, point.osl)
         and abs((other.isl or 0) - (point.isl or 0)) <= 16
     ]
+
+
+def machine_lines(watched: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The machine of one trial, from its dumped `MachineBefore` and `MachineWatched`: a line before, one a window."""
+    lines = []
+    for item in watched:
+        if "cpu" in item:
+            lines.append(f"  before    {_before(codec.load(MachineBefore, item))}")
+            continue
+        found = codec.load(MachineWatched, item)
+        lines += [f"  GPUs      {found.workload} at {found.concurrency}: {_window(window)}" for window in found.windows]
+    return lines
+
+
+def _before(found: MachineBefore) -> str:
+    share = found.page_cache.warm_share
+    parts = (
+        f"{found.cpu.busy_cores:.1f} of {found.cpu.cores} cores busy" if found.cpu.busy_cores is not None else "",
+        f"{share:.0%} of the checkpoint in the page cache" if share is not None else "",
+        f"{len(found.gpu_pids)} processes on the GPUs" if found.gpu_pids is not None else "",
+    )
+    return ", ".join(part for part in parts if part) or "nothing known"
+
+
+def _window(found: MachineWindow) -> str:
+    peak = found.memory_peak_bytes
+    parts = (
+        found.energy.state or "state unknown",
+        f"{found.energy.mean_w:.0f} W" if found.energy.mean_w is not None else "",
+        f"SM {_range(found.sm_mhz)} MHz" if found.sm_mhz else "",
+        f"memory {_range(found.mem_mhz)} MHz" if found.mem_mhz else "",
+        f"{_range(found.temp_c)} C" if found.temp_c else "",
+        f"{peak / 2**30:.1f} GiB at most" if peak is not None else "",
+        *found.invalid,
+        *found.notes,
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _range(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} to {pair[1]}"

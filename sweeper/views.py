@@ -8,11 +8,12 @@ from typing import Any
 
 from sweeper.core import codec
 from sweeper.core.errors import UsageError
-from sweeper.core.observations import OutputSample, TextScored
+from sweeper.core.observations import MachineBefore, MachineWatched, OutputSample, TextScored
 from sweeper.core.racing import drift
 from sweeper.core.textscores import TextComparison, TextScores, compare_text
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
+from sweeper.insights import machine_lines, machine_notes
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.savings import saving
@@ -28,6 +29,7 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
     verdicts = against_reference(record, verdicts)
     saved = saving(record)
     notes = [*([saved.to_text()] if saved else ()), *record.notes]
+    notes += machine_notes(record)
     if record.torn:
         notes.append(f"{record.torn} torn line(s) in events.jsonl were left out.")
     moved = drift(_reference_rates(record, verdicts))
@@ -161,6 +163,7 @@ def show(record: RunRecord, name: str) -> dict[str, Any]:
         "facts": codec.dump(verdict.effective) if verdict and verdict.effective else None,
         "points": [codec.dump(point) for point in verdict.points] if verdict else [],
         "samples": [codec.dump(item) for item in trial.observed if isinstance(item, OutputSample)],
+        "machine": [codec.dump(item) for item in trial.observed if isinstance(item, MachineBefore | MachineWatched)],
         "launch": trial.launch,
         "files": sorted(str(path) for path in folder.glob("*")) if folder.exists() else [],
     }
@@ -193,6 +196,7 @@ def show_text(shown: Mapping[str, Any], part: str | None) -> str:
             f"  measured  {rate} tok/s at {point['concurrency']}, window {number(point['window_s'])} s, "
             f"TTFT p50 {number(point['ttft_ms']['p50'])} ms, ITL {number(point['itl_ms']['mean'])} ms"
         )
+    lines += machine_lines(shown["machine"])
     lines.append(_samples(shown).rstrip())
     lines.append(f"  by hand   {(shown['launch'] or {}).get('by_hand') or 'never launched'}")
     lines += [f"  file      {name}" for name in shown["files"]]

@@ -176,3 +176,13 @@ def test_a_trace_that_cannot_be_written_costs_a_note_and_not_the_trial(tmp_path:
     assert only(record).verdict.outcome is Outcome.PASS  # type: ignore[union-attr]
     assert [note for note in record.notes if "gpu-short-decode-c2.jsonl.gz could not be written" in note]
     assert app.rejudge(record, (), keep=False) == []
+
+
+def test_show_tells_what_the_machine_did(tmp_path: Path) -> None:
+    record = swept(tmp_path, preset="sustained-decode")
+    shown = app.show(record, only(record).trial)
+    text = app.show_text(shown, None)
+    assert "cores busy" in text
+    assert "0 processes on the GPUs" in text
+    assert "GPUs      short/decode at 2: fine, 100 W" in text
+    assert [item["concurrency"] for item in shown["machine"][1:]] == [2]

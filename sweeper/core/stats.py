@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import stats as sps
@@ -23,6 +22,9 @@ NOISE = 0.02
 ALPHA = 0.05
 RELATIVE_SD_FLOOR = 1e-4
 """Two launches that agree to more digits than the clock resolves prove no smaller spread than this."""
+PARTS = 5
+UNSTEADY_CV = 0.05
+"""Spread of a window's parts from which a launch is called unsteady; a steady decode keeps under 2 %."""
 MAX_LAUNCHES = 50
 """Above this, "needs N launches" is no advice."""
 
@@ -155,15 +157,22 @@ def outliers(values: Sequence[float], *, z: float = 3.5) -> tuple[int, ...]:
     return tuple(i for i, v in enumerate(values) if abs(v - middle) / mad > z)
 
 
-Gate = Literal["ok", "extend", "unstable"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steadiness:
+    """A window in equal parts: mean rate of each (tok/s), and their CV."""
+
+    parts: tuple[float, ...]
+    cv: float
+
+    @property
+    def steady(self) -> bool:
+        return self.cv <= UNSTEADY_CV
 
 
-def window_gate(values: Sequence[float]) -> Gate | None:
-    """Spread of the windows inside one launch: CV up to 2 % ok, up to 5 % measure more windows, above it unstable.
-
-    None with fewer than two windows, or when all are zero.
-    """
-    cv = describe(values).cv if values else None
-    if cv is None:
+def steadiness(series: Sequence[float]) -> Steadiness | None:
+    """Rates in equal slices of one window, folded into PARTS parts; None where there are under two slices a part."""
+    size = len(series) // PARTS
+    if size < 2 or not any(series):
         return None
-    return "ok" if cv <= 0.02 else "extend" if cv <= 0.05 else "unstable"
+    parts = tuple(float(np.mean(series[n * size : (n + 1) * size])) for n in range(PARTS))
+    return Steadiness(parts=parts, cv=float(np.std(parts, ddof=1)) / float(np.mean(parts)))

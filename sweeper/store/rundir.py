@@ -5,7 +5,8 @@ logs/<run_id>/
   matrix.yaml     the matrix, byte for byte
   events.jsonl    the record
   lock            held while a sweep writes
-  trials/<cell_id>-<attempt>/   server.log  plan.json  samples.json  requests.jsonl.gz  postmortem.json
+  trials/<cell_id>-<attempt>/   server.log  plan.json  samples.json  requests.jsonl.gz  gpu-<workload>-c<N>.jsonl.gz
+                                postmortem.json
 """
 
 from __future__ import annotations
@@ -104,6 +105,18 @@ def append_requests(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
                 file.write(json.dumps(request, ensure_ascii=False).encode() + b"\n")
 
     _guard(work, path)
+
+
+def read_requests(path: Path) -> list[dict[str, Any]]:
+    """What `append_requests` wrote; what comes before a torn end is kept, and without a file there is nothing."""
+    rows = []
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                rows.append(json.loads(line))
+    except (OSError, EOFError, ValueError):
+        pass
+    return rows
 
 
 def _guard(work: Any, path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from sweeper.core.identity import cell_id
+from sweeper.core.machinestate import CpuState, PageCache
+from sweeper.core.observations import MachineBefore
 from sweeper.core.points import Acceptance, DecodePoint, Energy, Quantiles
+from sweeper.core.presets import RunFigure
 from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Outcome, Phase, Verdict
-from sweeper.insights import enricher
+from sweeper.insights import enricher, machine_notes
 from sweeper.store.record import RunRecord, TrialRecord
-from sweeper.store.rundir import RunDir
+from sweeper.store.rundir import RunDir, append_requests
 
 NONE = Quantiles(mean=None, p50=None, p99=None)
 PLAIN = Cell(
@@ -97,3 +100,53 @@ def test_idle_gpus_are_seen_against_the_reference(reference: str | None, raised:
     made.reference = cell_id(slow) if reference else None
     told = enricher(made)(slow, point(15.0, share=0.12))
     assert told == (("underutilised: 12% of the power limit at 0.15x the reference speed",) if raised else ())
+
+
+def test_a_window_that_drifts_is_told_with_its_parts() -> None:
+    throttled = replace(point(80.0), series_tok_s=(90.0,) * 12 + (60.0,) * 8)
+    made = record({PLAIN: throttled}, gpu=None)
+    assert enricher(made)(PLAIN, throttled) == (
+        "unsteady at concurrency 1: 90, 90, 90, 60, 60 tok/s in five equal parts of the window, CV 21%",
+    )
+    steady = replace(throttled, series_tok_s=(90.0,) * 20)
+    assert enricher(made)(PLAIN, steady) == ()
+
+
+def test_a_launch_far_from_the_others_is_named_and_kept() -> None:
+    made = record({}, gpu=None)
+    name = cell_id(PLAIN)
+    made.cells[name] = PLAIN
+    for n, rate in enumerate((100.0, 101.0, 60.0, 100.5, 99.5)):
+        verdict = Verdict(cell_id=name, trial=f"t{n}", outcome=Outcome.PASS, phase=Phase.STOP, points=(point(rate),))
+        made.trials[f"t{n}"] = TrialRecord(trial=f"t{n}", cell_id=name, attempt=n, verdict=verdict)
+    assert enricher(made)(PLAIN, point(99.5)) == (
+        "launch 3 of 5 is an outlier at concurrency 1: 60 tok/s, median 100; it is kept in the mean",
+    )
+
+
+def test_repeated_energy_runs_show_their_spread_and_the_gate(tmp_path: Path) -> None:
+    one = replace(point(100.0), preset="energy-e2e", osl=256, energy=Energy(joules=900.0, joules_per_1k_tokens=1170.0,
+                  mean_w=117.0, power_share=0.9))  # fmt: skip
+    made = record({PLAIN: one}, gpu=None)
+    made.run = RunDir(tmp_path)
+    runs = [RunFigure(phase="e2e", batch=1, osl=256, seconds=2.5, tokens=256, joules=j) for j in (300.0, 310.0, 290.0)]
+    rows = [{"workload": "e2e256-c1", "run": asdict(run)} for run in runs]
+    append_requests(made.run.trial(cell_id(PLAIN)) / "requests.jsonl.gz", rows)
+    assert enricher(made)(PLAIN, one) == (
+        "energy at OSL 256: 1171.9 ± 39.1 J per 1,000 tokens over 3 runs, CV 3.3%: not stable (gate 3%)",
+    )
+
+
+def test_the_run_says_once_what_the_machine_did_to_it() -> None:
+    unmetered = replace(point(1.0), energy=Energy(joules=None, joules_per_1k_tokens=None, mean_w=None,
+                        power_share=None, why="no NVML: Driver Not Loaded"))  # fmt: skip
+    made = record({PLAIN: unmetered, DRAFTED: unmetered})
+    busy = CpuState(governors=("powersave",), cores=4, busy_cores=3.0)
+    for trial, cpu in zip(made.trials.values(), (busy, CpuState(cores=4, busy_cores=0.2)), strict=True):
+        trial.observed.append(MachineBefore(cpu=cpu, page_cache=PageCache()))
+    assert machine_notes(made) == [
+        "before 1 of 2 launches other work kept up to 3.0 of 4 cores busy: time to first token suffers",
+        "CPU governor powersave: time to first token varies; mend: sudo cpupower frequency-set -g performance",
+        "energy: - (no NVML: Driver Not Loaded)",
+    ]
+    assert machine_notes(record({PLAIN: point(1.0, share=0.4)})) == []

@@ -109,9 +109,13 @@ def test_outliers_are_named_by_position() -> None:
     assert stats.outliers([10.0, 10.0, 10.0]) == ()
 
 
-@pytest.mark.parametrize(
-    ("windows", "gate"),
-    [([100.0, 101.0, 99.5], "ok"), ([100.0, 106.0, 99.0], "extend"), ([100.0, 130.0, 80.0], "unstable"), ([5.0], None)],
-)
-def test_window_gate_follows_the_cv(windows: list[float], gate: str | None) -> None:
-    assert stats.window_gate(windows) == gate
+def test_a_window_is_held_against_itself_in_five_parts() -> None:
+    assert stats.steadiness([100.0] * 9) is None
+    assert stats.steadiness([0.0] * 20) is None
+    level = stats.steadiness([100.0, 102.0] * 10)
+    assert level is not None
+    assert (level.steady, level.cv) == (True, 0.0)
+    throttled = stats.steadiness([100.0] * 12 + [70.0] * 8)
+    assert throttled is not None
+    assert throttled.parts == (100.0, 100.0, 100.0, 70.0, 70.0)
+    assert not throttled.steady
