@@ -11,8 +11,9 @@ from sweeper.core.matching import matches
 from sweeper.core.racing import Race, next_launches_of_tables
 from sweeper.core.values import Expansion, Matrix
 from sweeper.core.verdicts import Outcome, Verdict
+from sweeper.core.windows_point import source_flag
 
-Tables = dict[tuple[str, int, int | None], dict[str, list[float]]]
+Tables = dict[tuple[str, int, int | None, str | None], dict[str, list[float]]]
 
 
 def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Sequence[Verdict]]], Sequence[str]]:
@@ -43,7 +44,9 @@ def reference_of(matrix: Matrix, expansion: Expansion) -> str | None:
 
 
 def tables_of(verdicts: Mapping[str, Sequence[Verdict]]) -> Tables:
-    """Rates per launch: (preset, concurrency, OSL) -> cell id -> one rate per launch that passed, in order."""
+    """Rates per launch: (preset, concurrency, OSL, how tokens were counted if not exactly) -> cell id -> one rate per
+    launch that passed, in order.
+    """
     tables: Tables = {}
     for cell_id, trials in verdicts.items():
         for verdict in trials:
@@ -52,6 +55,6 @@ def tables_of(verdicts: Mapping[str, Sequence[Verdict]]) -> Tables:
             for point in verdict.points:
                 rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
                 if rate is not None:
-                    key = (point.preset, point.concurrency, point.osl)
+                    key = (point.preset, point.concurrency, point.osl, source_flag(point.tokens_source))
                     tables.setdefault(key, {}).setdefault(cell_id, []).append(rate)
     return tables

@@ -135,10 +135,15 @@ def diagnose_log(
     return diagnosed, result.effective
 
 
-def _measure(base_url: str, model: str, workload: Any, *, metrics_path: str | None, seed: int, meter: Any) -> Measured:
-    from sweeper.probes.load.measure import measure
+def _measure(
+    base_url: str, model: str, workload: Any, *, metrics_path: str | None, seed: int, meter: Any, tokenizer: Path
+) -> Measured:
+    """`tokenizer`: the model's folder, of use where it holds one."""
+    from sweeper.probes.load.measure import LoadOptions, measure
+    from sweeper.probes.load.retokenise import local_tokenizer
 
-    return measure(base_url, model, workload, metrics_path=metrics_path, seed=seed, meter=meter)
+    options = LoadOptions(tokenizer=local_tokenizer(tokenizer))
+    return measure(base_url, model, workload, metrics_path=metrics_path, seed=seed, meter=meter, options=options)
 
 
 def _meter(gpus: tuple[str, ...], *, preset: str, own_pids: Any, strangers: Sequence[int]) -> Any:

@@ -46,7 +46,15 @@ class Measure(Protocol):
     """`probes.load.measure`, bound to nothing."""
 
     def __call__(
-        self, base_url: str, model: str, workload: Workload, *, metrics_path: str | None, seed: int, meter: Any
+        self,
+        base_url: str,
+        model: str,
+        workload: Workload,
+        *,
+        metrics_path: str | None,
+        seed: int,
+        meter: Any,
+        tokenizer: Path,
     ) -> Measured: ...
 
 
@@ -288,6 +296,7 @@ def _point(live: _Live, watch: Watch, workload: Workload) -> Any:
             metrics_path=live.plan.metrics_path,
             seed=workload.seed,
             meter=meter,
+            tokenizer=Path(live.request.cell.model),
         )
 
     try:

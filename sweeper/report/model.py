@@ -12,6 +12,7 @@ from sweeper.core.racing import confirmed
 from sweeper.core.rank import rank
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Outcome, RankedRow, Verdict
+from sweeper.core.windows_point import source_flag
 
 DASH = "-"
 
@@ -173,14 +174,16 @@ def _tables(
     enrich: Callable[[Cell, DecodePoint], tuple[str, ...]],
 ) -> list[Table]:
     good = {cell_id: [v for v in verdicts.get(cell_id, ()) if v.outcome is Outcome.PASS] for cell_id in cells}
-    groups: dict[tuple[str, int, int | None, int | None], dict[str, list[DecodePoint]]] = {}
+    groups: dict[tuple[str, int, int | None, int | None, str], dict[str, list[DecodePoint]]] = {}
     for cell_id, passed in good.items():
         for verdict in passed:
             for point in verdict.points:
-                key = (point.preset, point.concurrency, point.isl, point.osl)
+                # Exact counts and others are unlike things: they get a table each.
+                counted = source_flag(point.tokens_source) or ""
+                key = (point.preset, point.concurrency, point.isl, point.osl, counted)
                 groups.setdefault(key, {}).setdefault(cell_id, []).append(point)
     made = []
-    for (preset, concurrency, isl, osl), points in sorted(groups.items(), key=lambda item: _order(item[0])):
+    for (preset, concurrency, isl, osl, counted), points in sorted(groups.items(), key=lambda item: _order(item[0])):
         metric = "decode" if any(p.decode_tok_s is not None for each in points.values() for p in each) else "serving"
         samples = {cell_id: [v for p in each if (v := rate(p, metric)) is not None] for cell_id, each in points.items()}
         labels = {cell_id: cells[cell_id].label() for cell_id in points}
@@ -192,7 +195,7 @@ def _tables(
                 requested=asked[row.cell_id],
                 effective=effective(good[row.cell_id][-1]),
                 points=tuple(points[row.cell_id]),
-                findings=enrich(cells[row.cell_id], points[row.cell_id][-1]),
+                findings=(*enrich(cells[row.cell_id], points[row.cell_id][-1]), *_counted(counted)),
                 verdicts=tuple(good[row.cell_id]),
             )
             for row in rows
@@ -201,8 +204,12 @@ def _tables(
     return made
 
 
-def _order(key: tuple[str, int, int | None, int | None]) -> tuple[str, int, int, int]:
-    return key[0], key[2] or 0, key[3] or 0, key[1]
+def _order(key: tuple[str, int, int | None, int | None, str]) -> tuple[str, int, int, int, str]:
+    return key[0], key[2] or 0, key[3] or 0, key[1], key[4]
+
+
+def _counted(how: str) -> tuple[str, ...]:
+    return (f"{how}: ranked only among cells counted the same way",) if how else ()
 
 
 def rate(point: DecodePoint, metric: str) -> float | None:

@@ -123,3 +123,14 @@ def test_html_has_rate_cause_line_hint_and_what_the_marks_mean() -> None:
     said = " ".join(" ".join(read(html(runs.mixed())).said).split())
     for part in ("872", "cutlass-tma-ws-init", runs.LINE, "Try: --moe-backend marlin", "? one launch", "AMD EPYC"):
         assert part in said
+
+
+def test_exact_counts_and_counts_at_the_end_of_a_stream_get_tables_of_their_own() -> None:
+    made = runs.model(
+        {
+            runs.AUTO: [runs.passed(runs.AUTO, runs.point(90.0))],
+            runs.MARLIN: [runs.passed(runs.MARLIN, runs.point(100.0, tokens_source="final_usage"))],
+        }
+    )
+    assert [[line.row.place for line in table.lines] for table in made.tables] == [[1], [1]]
+    assert any("ranked only among cells counted the same way" in finding for finding in made.findings)
