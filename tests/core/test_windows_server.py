@@ -48,6 +48,16 @@ def test_two_percent_of_disagreement_makes_a_point_invalid(factor: float, ok: bo
     assert (not point.invalid) == ok
 
 
+def test_what_a_slow_scrape_leaves_open_is_no_disagreement() -> None:
+    """A scrape of 0.3 s at 400 tok/s says when to within 120 tokens: 3 % of a window of 7 s, no more."""
+    traces = streams()
+    window = sustained_window(traces, 4)
+    assert window is not None
+    assert cross_check(counters(1.03), traces, window).invalid
+    assert cross_check(counters(1.03, took_s=0.3), traces, window).invalid is None
+    assert cross_check(counters(1.08, took_s=0.3), traces, window).invalid
+
+
 def test_a_counter_that_moves_only_at_the_end_says_nothing_inside_the_window() -> None:
     traces = streams()
     window = sustained_window(traces, 4)

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -74,7 +75,8 @@ class Scraper:
             text = fetch_text(self.base_url, self.path)
             if text is None:
                 return None
-            sample = parse_metrics(text, (began + time.monotonic()) / 2)
+            took = time.monotonic() - began
+            sample = replace(parse_metrics(text, began + took / 2), took_s=took)
             self.samples.append(sample)
             return sample
 
