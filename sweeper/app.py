@@ -22,6 +22,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.expand import expand, select
 from sweeper.core.values import Expansion, Matrix
 from sweeper.core.verdicts import Outcome
+from sweeper.publications import publication_tables
 from sweeper.report import export
 from sweeper.report import html as html_report
 from sweeper.report import text as text_report
@@ -232,7 +233,9 @@ def render(record: RunRecord, form: str) -> str:
     }
     if form not in makers:
         raise UsageError(f"no report format '{form}'", hint=f"Formats: {', '.join(FORMATS)}")
-    return makers[form](model)
+    text = makers[form](model)
+    layouts = publication_tables(record) if form in ("text", "md") else ""
+    return f"{text}\n{layouts}" if layouts else text
 
 
 def write_text(path: Path, text: str) -> None:
