@@ -95,6 +95,7 @@ def test_fields_that_a_server_refuses_are_left_out(scripted: Start) -> None:
     found = point(server)
     assert found.tokens_source == "final_usage"
     assert "ignore_eos" not in server.tally.requests[-1]["asked"]
+    assert '"eos_token_id": -1' in server.tally.requests[-1]["asked"]["generation_config"]
 
 
 def test_an_error_event_inside_200_fails_the_stream(scripted: Start) -> None:

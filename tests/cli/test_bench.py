@@ -9,9 +9,11 @@ import pytest
 from servers.scripted import ScriptedServer
 
 from sweeper.cli.main import main
+from sweeper.core.errors import SweeperError
 from sweeper.core.points import DecodePoint, Energy, Quantiles
 from sweeper.core.presets import PRESETS, LoadResult, RunFigure, preset
 from sweeper.core.presets_tables import render_preset_table
+from sweeper.core.values import Workload
 
 Start = Callable[..., ScriptedServer]
 FAST = ["--warmup", "0", "--isl", "40", "--no-energy"]
@@ -66,6 +68,35 @@ def test_errors_are_one_line(argv: list[str], code: int, said: str, capsys: pyte
 def test_a_wrong_model_lists_the_right_ones(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", scripted().url, "--model", "other"]) == 2
     assert "It serves: scripted" in capsys.readouterr().err
+
+
+def test_rungs_beyond_the_context_cost_no_other_rung(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    server = scripted(rate=2000, ttft=0.0, tokens_per_word=2.3, context=8192 + 128, tokenize=True)
+    assert main(["bench", server.url, "--preset", "context-ladder", "--warmup", "0", "--no-energy"]) == 1
+    rows = [line for line in capsys.readouterr().out.splitlines() if line[2:].strip()[:1].isdigit()]
+    assert [row.split("|")[1].strip() for row in rows] == ["2048", "4096", "8192", "16384", "28672"]
+    assert ["not sent" in row for row in rows] == [False, False, False, True, True]
+
+
+def test_a_rung_that_the_server_refuses_is_a_row_and_the_command_fails(
+    scripted: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.probes.load import measure as module
+
+    real = module.measure
+
+    def measure(url: str, model: str | None, workload: Workload, **options: object) -> LoadResult:
+        if workload.isl == 4096:
+            raise SweeperError("the server answered the first request with an error: HTTP 500: out of memory")
+        return real(url, model, workload, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "measure", measure)
+    server = scripted(rate=2000, ttft=0.0, tokenize=True)
+    assert main(["bench", server.url, "--preset", "context-ladder", "--warmup", "0", "--no-energy"]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("out of memory") == 1
+    assert "| 28672 |" in said.out.replace("|  28672", "| 28672")
+    assert "out of memory" in said.err
 
 
 def test_every_preset_has_workloads_that_name_it() -> None:
