@@ -11,6 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo 'make quickstart   sweep a small MoE over real vLLM on this CPU and print the ranking (about 10 minutes)'
+	@echo 'make quickstart-docker   the same in containers (builds the image; about 15 minutes)'
 	@echo 'make test         lint, types, unit tests, then real engines natively and in Docker'
 	@echo 'make unit         lint, types and unit tests only'
 
@@ -31,6 +32,12 @@ $(MODEL)/config.json: $(VENV)/.ready
 # The sweep's own exit code is 1 when a cell failed; cells that fail are the point of this matrix.
 quickstart: $(VENV)/.ready $(ENGINE)/.ready $(MODEL)/config.json
 	$(BIN)/sweeper run matrices/quickstart-cpu.yaml || [ $$? -eq 1 ]
+
+# The same sweep over the same engine in containers. Needs root, or a Docker engine that is up.
+quickstart-docker: $(VENV)/.ready $(MODEL)/config.json
+	bash .ci/docker-engine.sh
+	bash dockerfiles/vllm-cpu/build.sh
+	$(BIN)/sweeper run matrices/quickstart-cpu.yaml --launcher docker --image sweeper-vllm-cpu:0.32.0 || [ $$? -eq 1 ]
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check sweeper tests benchmarks
