@@ -69,6 +69,12 @@ class Preflight:
         ruling = self._refusal(small, cell_id(auto))
         return ruling or self._launch(request, small, folder, LOG, tools, sink)
 
+    def taken(self, found: CanaryChecked) -> CanaryChecked:
+        """What a launch found, as far as it says something about the cell's own model."""
+        if found.cause and found.cause.id in OWN_SHAPE and not self.like_the_model:
+            return unchecked(f"{found.cause.id} on the canary, whose shape is not this model's")
+        return found
+
     def _worth_a_launch(self, cell: Cell) -> bool:
         """A cell wants `auto` of this layout anyway, or two backends may be spared by it."""
         if cell.engine != "vllm":
@@ -95,9 +101,7 @@ class Preflight:
             return unchecked(plan.reason)
         log = request.log.with_name(name)
         begun_s = tools.clock.mono_s()
-        checked = try_canary(request, small, plan, log, tools, sink, self.check)
-        if checked.cause and checked.cause.id in OWN_SHAPE and not self.like_the_model:
-            checked = unchecked(f"{checked.cause.id} on the canary, whose shape is not this model's")
+        checked = self.taken(try_canary(request, small, plan, log, tools, sink, self.check))
         launch = CanaryLaunch(
             key=cell_id(small),
             layout=cell_id(canary_cell(replace(small, moe_backend="auto"), folder)),
