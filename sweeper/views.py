@@ -216,7 +216,9 @@ def _effective(shown: Mapping[str, Any]) -> str:
     lines = []
     for key, ran in shown["effective"].items():
         asked = shown["requested"].get(key, "-")
-        lines.append(f"  {key:<10}asked {asked}, ran {ran}" if asked != ran else f"  {key:<10}{ran}")
+        unproven = key == "MoE backend" and (shown["facts"] or {}).get("moe_backend_ran") is None
+        word = "selected" if unproven else "ran"
+        lines.append(f"  {key:<10}asked {asked}, {word} {ran}" if asked != ran else f"  {key:<10}{ran}")
     return "\n".join(lines) + "\n" if lines else ""
 
 

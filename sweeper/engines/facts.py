@@ -30,6 +30,8 @@ _STRETCHES = (
 """(from, to, name): stretches between milestones whose stamps are known."""
 
 _DAY_S = 86400.0
+_NEVER_TRITON = frozenset({"marlin", "cutlass", "flashinfer_cutlass", "flashinfer_trtllm", "flashinfer_cutedsl"})
+"""Selections beside which a compiled `fused_moe_kernel` means that Triton took some of the calls."""
 _DRAFTED_BY_A_MODEL = ("mtp", "eagle", "nextn", "draft", "standalone", "dflash", "dspark")
 
 
@@ -118,18 +120,25 @@ def _moe(facts: Facts) -> Part:
 def _ran(facts: Facts, name: str) -> tuple[bool | None, int | None]:
     """Whether the selected kernel is known to have run.
 
-    DeepGEMM is a selection whose calls go to Triton when the shape does not qualify (vLLM's TritonOrDeepGemmExperts).
+    Proof is a line that only a call can print: Triton's compilation or tuning table, an operation that the autotuner
+    timed. vLLM prints none for Marlin and its own CUTLASS; None stands there, whatever was selected. DeepGEMM and FP8
+    CUTLASS are selections whose calls may go to Triton (TritonOrDeepGemmExperts, TritonOrCutlassExperts).
     """
-    triton = facts.evidence.get("_triton_moe_ran")
+    triton, compiled = facts.evidence.get("_triton_moe_ran"), facts.evidence.get("_fused_moe_kernel")
+    if any(names.moe(raw) == "triton" for raw, _, _ in facts.moe[1:]):
+        # A draft's Triton kernel says nothing about the target's.
+        triton = compiled = triton if name == "triton" else None
     if name == "deep_gemm":
-        elsewhere = any(names.moe(raw) == "triton" for raw, _, _ in facts.moe[1:])
-        off = facts.evidence.get("_deepgemm_off") or (None if elsewhere else triton)
+        off = facts.evidence.get("_deepgemm_off") or triton
         return (False, off) if off else (None, None)
-    if name == "triton" and triton:
-        return True, triton
+    if name in ("triton", "emulation"):
+        dequantised = name == "triton" or "_emulated" in facts.values
+        return (True, triton) if triton and dequantised else (None, None)
     if name == "cpu":
         return True, facts.moe[0][2]
-    return None, None
+    if facts.values.get("_tuned_moe") == name:
+        return True, facts.evidence["_tuned_moe"]
+    return (False, compiled) if compiled and name in _NEVER_TRITON else (None, None)
 
 
 def _attention(facts: Facts) -> Part:

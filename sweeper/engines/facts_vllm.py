@@ -42,6 +42,7 @@ def _jit(facts: Facts, found: _Match, line_no: int) -> None:
     facts.evidence.setdefault("jit_in_run", line_no)
     if "fused_moe_kernel" in found.group(0):
         facts.first("_triton_moe_ran", True, line_no)
+        facts.first("_fused_moe_kernel", True, line_no)
 
 
 def _jit_watched(facts: Facts, found: _Match, line_no: int) -> None:
@@ -201,6 +202,9 @@ def _autotune(name: str) -> Rule:
 
 def _skipped(facts: Facts, found: _Match, line_no: int) -> None:
     name = found.groupdict().get("op") or "?"
+    if "fused_moe" in name or "_moe" in name:
+        # The autotuner times an operation by calling it: its name proves which MoE kernel the warm-up ran.
+        facts.first("_tuned_moe", "flashinfer_trtllm" if "trtllm_" in name else "flashinfer_cutlass", line_no)
     count = int(found.groupdict().get("n") or 1)
     if found.groupdict().get("n"):
         # Each rank and each problem size prints its own summary: the largest of an operation, not their sum.
@@ -217,6 +221,10 @@ def _triton_ran(facts: Facts, found: _Match, line_no: int) -> None:
     facts.first("_triton_moe_ran", True, line_no)
     if "default MoE" in found.group(0):
         facts.fell_back("no tuned Triton MoE configuration for this GPU and shape: the default one is used", line_no)
+
+
+def _emulated(facts: Facts, found: _Match, line_no: int) -> None:
+    facts.first("_emulated", True, line_no)
 
 
 def _deepgemm_off(facts: Facts, found: _Match, line_no: int) -> None:
@@ -245,6 +253,7 @@ RULES = (
         r"(?P<q>NvFp4|Fp8|FP8|Unquantized|Mxfp4|MxFp8|WNA16|W4A8(?: Int8)?) MoE backend",
         _moe,
     ),
+    rule("EmulationTritonExperts", r"^Using \w*EmulationTritonExperts M[Oo]E backend", _emulated),
     rule("MoE backend", r"^Using (?P<b>[A-Z]\w+?)(?:Experts)? (?P<q>Humming) MoE backend", _moe_pre_oracle),
     _fell_back(
         "Falling back to '",

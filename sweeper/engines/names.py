@@ -54,12 +54,17 @@ def attention(raw: str) -> str:
 
 
 _KERNEL_CLASS = re.compile(
-    r"^(?P<head>FlashInfer(?:CuteDsl|Cutedsl|Cutlass|Trtllm|Cudnn|B12x)?|CuteDsl|Cutlass|Marlin|Humming|B12x|Emulation"
-    r"|DeepGemm|Triton|Machete|Conch|Exllama|Fbgemm|Aiter|ROCm|Torch|PerTensorTorch|RowWiseTorch|ChannelWiseTorch"
-    r"|BlockWiseTorch|CPU|XPU|Zentorch)"
+    r"^(?P<head>FlashInfer(?:CuteDsl|Cutedsl|Cutlass|Trtllm|Cudnn|B12x|Fp8DeepGEMM)?|CuteDsl|Cutlass|Marlin|Humming"
+    r"|B12x|Emulation|DeepGemm|Triton|Machete|Conch|Exllama|Fbgemm|Aiter|ROCm|Rocm|Torch|PerTensorTorch|RowWiseTorch"
+    r"|ChannelWiseTorch|BlockWiseTorch|CPU|XPUW8A16|XPU|Zentorch)"
 )
+FLASHINFER_DEEP_GEMM = "flashinfer_deep_gemm"
+"""Two kernels under one class: FlashInfer below 32 tokens, DeepGEMM from there on. vLLM's command line files it under
+`flashinfer_cutlass`, which neither of them is (vllm/model_executor/kernels/linear/scaled_mm/flashinfer.py)."""
 _LINEAR = {
     "FlashInfer": "flashinfer_cutlass",
+    "FlashInferFp8DeepGEMM": FLASHINFER_DEEP_GEMM,
+    "XPUW8A16": "xpu_woq",
     "FlashInferCuteDsl": "flashinfer_cutedsl",
     "FlashInferCutedsl": "flashinfer_cutedsl",
     "CuteDsl": "flashinfer_cutedsl",

@@ -10,6 +10,8 @@ from sweeper.report.model import DASH, Line, Model, Table
 
 Column = tuple[str, Callable[[Line], str]]
 
+SELECTED, IN_PART = " (selected)", " (in part)"
+PROOF = {None: SELECTED, True: "", False: IN_PART}
 EFFECTIVE_KEYS = ("MoE backend", "linear", "attention", "TP", "PP", "EP")
 
 
@@ -19,7 +21,7 @@ def columns(model: Model, table: Table) -> list[Column]:
     chosen += [(key, _requested(key)) for key in model.varying if key not in ("env", "args", "image")]
     for key in EFFECTIVE_KEYS:
         if any(_differs(line, key) for line in table.lines):
-            chosen.append((f"{key} ran", _effective(key)))
+            chosen.append((f"{key} ran", _moe_ran if key == "MoE backend" else _effective(key)))
     unit = RATES[table.metric != "decode"]
     chosen += [(unit, _rate), ("vs best", _ratio)]
     figures = [column for column in FIGURES if any(column[1](line) != DASH for line in table.lines)]
@@ -49,6 +51,12 @@ def legend(table: Table) -> list[str]:
         lines.append("= the evidence does not separate these cells")
     if any(line.row.provisional for line in table.lines):
         lines.append("? one launch: no spread is known, places are provisional (more: --launches 3 --resume)")
+    shown = any(_differs(line, "MoE backend") for line in table.lines)
+    proofs = {_proven(line) for line in table.lines if shown and "MoE backend" in line.effective}
+    if None in proofs:
+        lines.append("(selected) the log names this MoE backend; no line proves which kernel ran")
+    if False in proofs:
+        lines.append("(in part) the log shows another MoE kernel for some or all calls")
     need = [line for line in table.lines if line.row.needs_launches]
     lines += [
         f"{line.row.label}: {line.row.needs_launches} launches a cell would separate it from the best" for line in need
@@ -84,6 +92,17 @@ def _requested(key: str) -> Callable[[Line], str]:
 
 def _effective(key: str) -> Callable[[Line], str]:
     return lambda line: line.effective.get(key, DASH)
+
+
+def _moe_ran(line: Line) -> str:
+    """The name in the log, with how far it is proven: most kernels leave no line of their own."""
+    name = line.effective.get("MoE backend", DASH)
+    return name if name == DASH else name + PROOF[_proven(line)]
+
+
+def _proven(line: Line) -> bool | None:
+    facts = line.verdicts[-1].effective if line.verdicts else None
+    return facts.moe_backend_ran if facts else None
 
 
 def _differs(line: Line, key: str) -> bool:

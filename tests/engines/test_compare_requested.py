@@ -33,6 +33,14 @@ def test_agreement_is_no_finding() -> None:
     assert ids(effective, **asked) == []
 
 
+def test_a_flag_that_names_a_kernel_otherwise_is_no_difference() -> None:
+    ran = EffectiveConfig(linear_backend="flashinfer_deep_gemm")
+    for asked in ("flashinfer_cutlass", "flashinfer-cutlass", "auto"):
+        assert compare_requested(Cell(engine="vllm", model="m", linear_backend=asked), ran) == ()
+    (found,) = compare_requested(Cell(engine="vllm", model="m", linear_backend="cutlass"), ran)
+    assert found.id == "linear-backend-differs"
+
+
 @pytest.mark.parametrize(
     ("effective", "changes", "finding"),
     [

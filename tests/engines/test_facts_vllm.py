@@ -117,6 +117,38 @@ def test_triton_is_proven_by_its_own_tables() -> None:
     assert read_facts(lines).moe_backend_ran is True
 
 
+MARLIN = "Using 'MARLIN' NvFp4 MoE backend out of potential backends: ['MARLIN', 'EMULATION']."
+EMULATED = "Using Nvfp4QuantizationEmulationTritonExperts MOE backend. This will dequantize weights on the fly."
+COMPILED = "Triton kernel JIT compilation during inference: fused_moe_kernel. This causes a latency spike."
+TABLE = "Using default MoE config. Performance might be sub-optimal! Config file not found at /x"
+TUNED = "[Autotuner]: Skipped 8 unsupported tactic(s) for {} (enable debug logs to see details)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "ran"),
+    [
+        ([MARLIN], None),
+        ([MARLIN, TABLE], None),
+        ([MARLIN, COMPILED], False),
+        ([MARLIN, "Using TRITON Unquantized MoE backend.", COMPILED], None),
+        ([MARLIN.replace("'MARLIN' ", "'EMULATION' "), EMULATED], None),
+        ([MARLIN.replace("'MARLIN' ", "'EMULATION' "), EMULATED, TABLE], True),
+        (["Using VLLM_CUTLASS Fp8 MoE backend."], None),
+        (["Using VLLM_CUTLASS Fp8 MoE backend.", COMPILED], False),
+        (["Using 'FLASHINFER_CUTLASS' NvFp4 MoE backend."], None),
+        (["Using 'FLASHINFER_CUTLASS' NvFp4 MoE backend.", TUNED.format("trtllm::fused_moe::gemm1")], True),
+        (
+            ["Using 'FLASHINFER_TRTLLM' NvFp4 MoE backend.", TUNED.format("flashinfer::trtllm_fp4_block_moe")],
+            True,
+        ),
+        (["Using 'FLASHINFER_TRTLLM' NvFp4 MoE backend.", TUNED.format("trtllm::fused_moe::gemm1")], None),
+        ([MARLIN, TUNED.format("fp4_gemm")], None),
+    ],
+)
+def test_selected_is_told_from_ran_by_lines_that_only_a_call_prints(lines: list[str], ran: bool | None) -> None:
+    assert read_facts(lines).moe_backend_ran is ran
+
+
 def test_ranks_give_the_sizes_where_no_config_line_does() -> None:
     lines = [
         f"rank {n} in world size 4 is assigned as DP rank 0, PP rank {n // 2}, PCP rank 0, TP rank {n % 2}, EP rank {n}"
@@ -216,6 +248,10 @@ def test_periodic_throughput_is_kept_in_order() -> None:
         ("Using FlashInferB12xNvFp4LinearKernel for NVFP4 GEMM", "flashinfer_b12x"),
         ("Selected CutlassFP8ScaledMMLinearKernel for Fp8PerTensorOnlineLinearMethod", "cutlass"),
         ("Selected ChannelWiseTorchFP8ScaledMMLinearKernel for CompressedTensorsW8A8Fp8", "torch"),
+        ("Selected FlashInferFp8DeepGEMMDynamicBlockScaledKernel for Fp8LinearMethod", "flashinfer_deep_gemm"),
+        ("Selected FlashInferFP8ScaledMMLinearKernel for Fp8LinearMethod", "flashinfer_cutlass"),
+        ("Selected DeepGemmFp8BlockScaledMMKernel for Fp8LinearMethod", "deep_gemm"),
+        ("Selected XPUW8A16FP8LinearKernel for Fp8LinearMethod", "xpu_woq"),
         ("Selected SomethingNewLinearKernel for X", "somethingnewlinearkernel"),
     ],
 )
