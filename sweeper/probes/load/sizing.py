@@ -15,7 +15,7 @@ from sweeper.probes.load.counters import post
 
 Count = Callable[[Sequence[str]], "list[int] | None"]
 """Tokens of each text; None when it cannot be said."""
-WORD_ROUNDS, CUT_ROUNDS = 7, 5
+WORD_ROUNDS, CUT_ROUNDS = 9, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +41,33 @@ class Goal:
 
 def seek(text: Callable[[Length], str], goal: Goal, words: int, per_word: float) -> Generator[Length, int, Length]:
     """Yields lengths to count, takes their tokens, returns the best. Words between known bounds, then characters."""
-    low, high = 3, 1 << 30
-    best: tuple[int, Length] | None = None
+    below, above = (3, 0), (1 << 30, 0)
+    best = (1 << 32, Length(words))
     for _ in range(WORD_ROUNDS):
         got = yield Length(words)
-        best = min(filter(None, (best, (goal.miss(got), Length(words)))), key=lambda found: found[0])
-        if goal.miss(got) <= goal.slack:
-            return Length(words)
+        best = min(best, (goal.miss(got), Length(words)), key=lambda found: found[0])
+        if best[0] <= goal.slack:
+            return best[1]
         if got > goal.tokens:
-            high = words
+            above = (words, got)
         else:
-            low = words
-        step = round((goal.tokens - got) / per_word) or (1 if got < goal.tokens else -1)
-        words = min(max(words + step, low + 1), high - 1)
-        if words <= low:
+            below = (words, got)
+        if above[0] - below[0] <= 1:
             break
-    if high < 1 << 30:
-        size = len(text(Length(high)).rsplit(None, 1)[-1])
-        best = min(best or (1 << 30, Length(high)), (yield from _pieces(goal, high, size)), key=lambda found: found[0])
-    assert best is not None
+        if below[1] and above[1]:
+            words = below[0] + round((goal.tokens - below[1]) / (above[1] - below[1]) * (above[0] - below[0]))
+        else:
+            words += round((goal.tokens - got) / per_word)
+        words = min(max(words, below[0] + 1), above[0] - 1)
+    if above[1]:
+        size = len(text(Length(above[0])).rsplit(None, 1)[-1])
+        best = min(best, (yield from _pieces(goal, above[0], size)), key=lambda found: found[0])
     return best[1]
 
 
 def _pieces(goal: Goal, words: int, size: int) -> Generator[Length, int, tuple[int, Length]]:
     """Halves what is cut off the last word."""
-    best, least, most = (1 << 31, Length(words)), 0, size
+    best, least, most = (1 << 32, Length(words)), 0, size
     for _ in range(CUT_ROUNDS):
         cut = (least + most) // 2
         if cut in (least, most):
@@ -84,7 +86,7 @@ def fit(
     """A length for each text, counted side by side for at most so many rounds. None when the counter gives up."""
     searches = [seek(text, goal, words, per_word) for text in texts]
     asked = [next(search) for search in searches]
-    best = [(1 << 31, length) for length in asked]
+    best = [(1 << 32, length) for length in asked]
     running = list(range(len(texts)))
     for _ in range(rounds):
         if not running:
