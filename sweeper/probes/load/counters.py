@@ -12,8 +12,8 @@ import re
 import threading
 import time
 from collections import defaultdict
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from sweeper.core.windows_server import CounterSample
