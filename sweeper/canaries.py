@@ -81,7 +81,8 @@ class Builder:
             make(Order(like=model, quant=quant, out=out, mtp=mtp))
         except SweeperError as problem:
             why = f"no canary could be built: {problem.message}"
-            self._say(f"{model} ({quant}): {why}; its cells are tried on the real weights at once")
+            hint = f" ({' '.join(problem.hint.split())})" if problem.hint else ""
+            self._say(f"{model} ({quant}): {why}{hint}; its cells are tried on the real weights at once")
             return why
         return out
 

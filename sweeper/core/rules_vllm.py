@@ -20,6 +20,8 @@ from sweeper.core.vllm_values import (
 
 _ORACLES = "vllm/model_executor/layers/fused_moe/oracle"
 _EXPERTS = "vllm/model_executor/layers/fused_moe/experts"
+_IGNORED_SINCE = {"humming": (0, 30), "marlin": (0, 33)}
+"""From here on unquantized layers take their own backend instead of refusing to start; 0.32 refused marlin on CPU."""
 _TABLES_READ_SINCE = (0, 24)
 """The formats' tables were read in 0.32 and 0.33 and their answers seen in 0.24; before that a rule only warns."""
 
@@ -57,7 +59,7 @@ def _format_accepts(case: Case) -> Iterator[Reason]:
     if value in accepted:
         return
     source = f"{_ORACLES}/{ORACLE[case.format]}"
-    if case.format == "bf16" and value in ("marlin", "humming") and case.version >= (0, 30):
+    if case.format == "bf16" and value in _IGNORED_SINCE and case.version >= _IGNORED_SINCE[value]:
         yield perhaps(f"unquantized experts: {value} is treated as auto", f"{source}; vllm #56832")
         return
     text = f"{value} is not supported for {case.family} experts (accepted: {', '.join(sorted(accepted))})"

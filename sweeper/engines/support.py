@@ -4,8 +4,8 @@ vLLM walks its backends in order and says at DEBUG why each is not usable here; 
 asked for by name, so one launch of `auto` answers for the backends that it tried. A launch that was refused prints the
 names that exist for its weights, which answers for the rest. Three cases in which `auto` and a name differ are kept
 out: variants of one name (batched activations, MXFP4 activation formats), FP8 block scales that only `auto` refines,
-and Humming, which unquantised layers ignore. Source: vllm/model_executor/layers/fused_moe/oracle/*.py and
-modular_kernel.py (`is_supported_config`) of 0.24.0 and 0.32.0; lines seen on an H200 and on CPU.
+and Humming (from 0.33 Marlin too), which unquantised layers ignore. Source: oracle/*.py and modular_kernel.py
+(`is_supported_config`) in vllm/model_executor/layers/fused_moe of 0.24.0 and 0.32.0; lines seen on an H200 and on CPU.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.core.canaries import Refusal
+from sweeper.core.versions import Version, parse
 from sweeper.engines import names
 from sweeper.engines.lines import clean
 
@@ -25,7 +26,9 @@ REASON_CHARS = 160
 """Some reasons end in the printed form of a whole configuration."""
 
 NEVER = ("auto", "humming")
-"""Names that a list of backends never rules out."""
+"""Names that a list of backends never rules out: unquantised layers take their own backend for them."""
+MARLIN_TOO: Version = (0, 33)
+"""From here on the same holds for marlin (vllm #56832: it was an error before)."""
 
 _REJECTED = re.compile(
     r"(?P<family>\w+(?: Int8)?) MoE backend '?(?P<backend>[A-Za-z0-9_ ]+?)'? does not support the "
@@ -37,6 +40,7 @@ _CHOICES = re.compile(
     r"(?:moe_backend='?\w+'? is not supported for [\w ]+?\. Expected one of \[(?P<family>[^\]]*)\]"
     r"|argument --moe-backend: invalid choice: '?\w+'? \(choose from (?P<flag>[^)]*)\))"
 )
+_VERSION = re.compile(r"LLM engine \(v(?P<version>[\d.]+)")
 _VARIANTS = ("FLASHINFER_TRTLLM", "FLASHINFER_CUTLASS", "B12X", "AITER")
 """MXFP4: one name, several activation formats, of which `auto` may have tried only some."""
 _TWINS = frozenset({"cutlass", "deep_gemm", "flashinfer_cutedsl", "marlin", "triton"})
@@ -60,13 +64,20 @@ class _Read:
     lists: list[Refusal] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
     refined: bool = False
+    version: Version | None = None
+
+    @property
+    def never(self) -> tuple[str, ...]:
+        return NEVER if self.version and self.version < MARLIN_TOO else (*NEVER, "marlin")
 
 
 def refusals(lines: Iterable[str]) -> tuple[Refusal, ...]:
     """What a log rules out, each backend once, in the order of the lines."""
     read = _Read()
     for number, raw in enumerate(lines, 1):
-        if "MoE backend" in raw or "moe_backend" in raw or "--moe-backend" in raw:
+        if "LLM engine (v" in raw and (version := _VERSION.search(raw)):
+            read.version = parse(version["version"])
+        elif "MoE backend" in raw or "moe_backend" in raw or "--moe-backend" in raw:
             _take(read, clean(raw).text, number, raw.strip())
         elif "FP8 MoE block scales refined from" in raw:
             read.refined = True
@@ -95,14 +106,14 @@ def _take(read: _Read, text: str, number: int, line: str) -> None:
     if choices:
         allowed = tuple(re.findall(r"[\w-]+", choices["family"] or choices["flag"] or ""))
         reason = f"for these weights it knows only {', '.join(allowed)}"
-        read.lists.append(Refusal(but=(*allowed, *NEVER), reason=reason, line_no=number, line=line))
+        read.lists.append(Refusal(but=(*allowed, *read.never), reason=reason, line_no=number, line=line))
         return
     used = _USED.search(text)
     if used:
         read.chosen.append(used["backend"])
     if _ONLY_CPU.search(text):
         reason = "on this device it knows only its CPU kernels"
-        read.lists.append(Refusal(but=("cpu", *NEVER), reason=reason, line_no=number, line=line))
+        read.lists.append(Refusal(but=("cpu", *read.never), reason=reason, line_no=number, line=line))
 
 
 def _conclusive(read: _Read) -> list[_Entry]:

@@ -8,7 +8,12 @@ from sweeper.engines.support import NEVER, refusals, refused
 
 WORKER = "(Worker pid=1208) {} 11-21 08:22:00 [model_executor/.../oracle/unquantized.py:{}] "
 CORE = "(EngineCore pid=1390) ERROR 11-21 02:02:45 [core.py:1231] ValueError: "
+VERSION = (
+    "(EngineCore pid=7) INFO 11-21 08:21:52 [core.py:133] Initializing a V1 LLM engine (v0.{}.0) with config: "
+    "model='m', moe_backend='auto'"
+)
 CPU_AUTO = [
+    VERSION.format(32),
     WORKER.format("DEBUG", 367)
     + "Unquantized MoE backend CPU does not support the deployment configuration since kernel "
     "does not support current device cpu.",
@@ -16,8 +21,9 @@ CPU_AUTO = [
     WORKER.format("INFO", 529) + "Using CPUUnquantizedExperts MoE backend",
 ]
 MARLIN_BF16 = [
+    VERSION.format(24),
     CORE + "moe_backend='marlin' is not supported for unquantized MoE. Expected one of ['triton', 'flashinfer_trtllm', "
-    "'flashinfer_cutlass', 'aiter']."
+    "'flashinfer_cutlass', 'aiter'].",
 ]
 CUTLASS_NVFP4 = [
     CORE
@@ -48,7 +54,7 @@ def test_on_a_cpu_every_gpu_kernel_is_ruled_out_and_the_cpus_is_not() -> None:
     for backend in ("triton", "flashinfer_cutlass", "marlin", "cutlass"):
         line = refused(known, backend)
         assert line is not None
-        assert line.line_no == 2
+        assert line.line_no == 3
         assert "CPU kernels" in line.reason
     # A kernel class of the CPU backend was turned down, another one of it was taken.
     assert refused(known, "cpu") is None
@@ -59,6 +65,14 @@ def test_on_a_cpu_every_gpu_kernel_is_ruled_out_and_the_cpus_is_not() -> None:
 def test_auto_and_humming_are_never_ruled_out(lines: list[str], backend: str) -> None:
     """Humming is for quantised layers; the others take their own backend."""
     assert refused(refusals(lines), backend) is None
+
+
+@pytest.mark.parametrize("lines", [CPU_AUTO, MARLIN_BF16])
+def test_marlin_is_ruled_out_by_a_list_until_0_32_only(lines: list[str]) -> None:
+    """From 0.33 on unquantised layers ignore it as they ignore Humming."""
+    assert refused(refusals(lines), "marlin") is not None
+    assert refused(refusals([VERSION.format(33), *lines[1:]]), "marlin") is None
+    assert refused(refusals(lines[1:]), "marlin") is None
 
 
 def test_a_refused_name_prints_the_names_that_exist_and_rules_out_the_rest() -> None:
