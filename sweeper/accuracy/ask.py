@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -9,13 +10,24 @@ import httpx
 from sweeper.core.errors import EnvironmentNotReady
 from sweeper.probes.openai import RequestProblem
 
+_TOO_MANY = re.compile(
+    r"(?i)max_(?:completion_)?tokens|context (?:length|window)|maximum \w+ length|too (?:large|long)"
+)
+"""What servers say when prompt and answer do not fit their context together."""
+LEAST_TOKENS = 16
+
 
 class Asker:
-    """Thread-safe after the first answer, which decides the route."""
+    """Thread-safe after the first answer, which decides the route.
+
+    A server whose context is shorter than prompt and answer together is asked for half as much until it agrees;
+    `room` is then what the answers were given, None while nothing was cut.
+    """
 
     def __init__(self, base_url: str, model: str | None, *, timeout_s: float = 600.0) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=httpx.Timeout(timeout_s, connect=5.0), trust_env=False)
         self._base_url, self._chat = base_url, True
+        self.room: int | None = None
         self.model = model or self._first_model()
 
     def close(self) -> None:
@@ -23,14 +35,25 @@ class Asker:
 
     def ask(self, prompt: str, max_tokens: int) -> str:
         """The text of a greedy answer. Raises RequestProblem."""
+        tokens = min(max_tokens, self.room or max_tokens)
+        while True:
+            try:
+                return self._ask(prompt, tokens)
+            except RequestProblem as problem:
+                if problem.status != 400 or not _TOO_MANY.search(problem.message) or tokens // 2 < LEAST_TOKENS:
+                    raise
+                tokens //= 2
+                self.room = min(tokens, self.room or tokens)
+
+    def _ask(self, prompt: str, max_tokens: int) -> str:
         if self._chat:
             try:
                 return self._post(
                     "/v1/chat/completions", {"messages": [{"role": "user", "content": prompt}]}, max_tokens
                 )
             except RequestProblem as problem:
-                # 400 is what engines answer when the tokenizer has no chat template.
-                if problem.status not in (400, 404, 405):
+                # 400 is also what engines answer when the tokenizer has no chat template.
+                if problem.status not in (400, 404, 405) or _TOO_MANY.search(problem.message):
                     raise
                 self._chat = False
         return self._post("/v1/completions", {"prompt": prompt}, max_tokens)

@@ -81,6 +81,8 @@ def _ask_all(
         for answer in pool.map(one, tasks[1:]):
             found.append(answer)
             say(f"{len(found)} of {len(tasks)}")
+    if asker.room is not None:
+        say(f"the server's context leaves room for answers of {asker.room} tokens, not {options.max_tokens}")
     failed = [answer for answer in found if isinstance(answer, RequestProblem)]
     if failed:
         # A question that was not answered is neither right nor wrong: a share over the rest would mislead.

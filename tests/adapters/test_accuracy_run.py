@@ -51,6 +51,30 @@ def test_a_model_that_repeats_the_question_scores_next_to_nothing() -> None:
     assert found.right <= 3
 
 
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_short_context_is_asked_for_shorter_answers_over_the_route_it_has(chat: bool) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def answer(route: str, body: dict[str, Any]) -> Answer:
+        if route == "/v1/chat/completions" and not chat:
+            return 400, {"error": {"message": "default chat template is no longer allowed"}}
+        asked.append((route, body["max_tokens"]))
+        if body["max_tokens"] > 900:
+            return 400, {"error": {"message": "'max_tokens' is too large: the maximum context length is 1024 tokens"}}
+        status, content = knows_all(route, body)
+        text = content["choices"][0]["message"]["content"]
+        return status, content if chat else {"choices": [{"text": text}]}
+
+    said: list[str] = []
+    with served(answer) as url:
+        found = run_preset(url, None, "accuracy-40", say=said.append)
+    assert found.right == 40
+    assert {route for route, _ in asked} == {"/v1/chat/completions" if chat else "/v1/completions"}
+    assert [tokens for _, tokens in asked[:3]] == [2048, 1024, 512]
+    assert len(asked) == 42
+    assert any("512 tokens, not 2048" in line for line in said)
+
+
 def test_a_server_without_chat_is_asked_over_completions() -> None:
     def answer(route: str, body: dict[str, Any]) -> Answer:
         if route == "/v1/chat/completions":
