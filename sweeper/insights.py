@@ -33,6 +33,7 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
             *_limits(point, limit),
             *_idle(record, cell, point),
             *_speculation(record, cell, point, limit),
+            *_failed_launches(record, cell),
             *_steady(point),
             *_outliers(record, cell, point),
             *_energy_runs(record, cell, point),
@@ -85,6 +86,14 @@ def _speculation(record: RunRecord, cell: Cell, point: DecodePoint, limit: Speed
         point, plain, drafts=cell.speculative.tokens, model_break_even=limit.break_even if limit else None
     )
     return [f"{cell.speculative.label()} at concurrency {point.concurrency}: {effect.sentence}"]
+
+
+def _failed_launches(record: RunRecord, cell: Cell) -> list[str]:
+    """A ranked cell some of whose launches did not pass."""
+    verdicts = [t.verdict for t in record.trials.values() if t.verdict and record.cells[t.cell_id] == cell]
+    bad = [v for v in verdicts if v.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)]
+    causes = ", ".join(dict.fromkeys(f"{v.cause.id if v.cause else v.phase} ({v.trial})" for v in bad))
+    return [f"{len(bad)} of {len(verdicts)} launches did not pass: {causes}"] if bad else []
 
 
 def _steady(point: DecodePoint) -> list[str]:

@@ -13,6 +13,7 @@ from sweeper.core.values import Expansion, Matrix
 from sweeper.core.verdicts import Outcome, Verdict
 from sweeper.core.windows_point import source_flag
 
+MAX_UNJUDGED = 1
 Tables = dict[tuple[str, int, int | None, str | None], dict[str, list[float]]]
 
 
@@ -27,12 +28,22 @@ def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Se
         unseen = [cell_id for cell_id in order if not tried[cell_id]]
         if unseen or (policy.launches < 2 and not policy.confirm_top):
             return unseen
-        passed = [c for c in order if all(v.outcome is Outcome.PASS for v in tried[c])]
-        failed = [c for c in order if c not in passed]
+        passed = [c for c in order if _still_raced(tried[c])]
+        # The tables see launches that gave a rate; what gave none has cost as much.
+        if sum(len(tried[c]) for c in passed) >= race.limit(len(passed)):
+            return ()
         tables = tables_of({cell_id: tried[cell_id] for cell_id in passed})
-        return next_launches_of_tables(list(tables.values()), order=passed, race=race, failed=failed) if tables else ()
+        return next_launches_of_tables(list(tables.values()), order=passed, race=race)
 
     return following
+
+
+def _still_raced(trials: Sequence[Verdict]) -> bool:
+    """Passed at least once and never failed. One launch that could not be judged (a spoiled window) costs no cell."""
+    outcomes = [verdict.outcome for verdict in trials]
+    unjudged = outcomes.count(Outcome.INCONCLUSIVE)
+    passes = outcomes.count(Outcome.PASS)
+    return passes > 0 and unjudged <= MAX_UNJUDGED and passes + unjudged == len(outcomes)
 
 
 def reference_of(matrix: Matrix, expansion: Expansion) -> str | None:

@@ -132,10 +132,12 @@ def next_launches_of_tables(
     *,
     order: Sequence[str],
     race: Race,
-    failed: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """As `next_launches`, for several workloads measured on the same launches: what any of them wants is launched."""
-    batches = [next_launches(table, order=order, race=race, failed=failed) for table in tables]
+    """As `next_launches`, for several workloads measured on the same launches: what any of them wants is launched.
+
+    A cell that a table lacks has no such point (its output length had to differ): another launch would not give it one.
+    """
+    batches = [next_launches(table, order=[c for c in order if table.get(c)], race=race) for table in tables]
     return tuple(dict.fromkeys(cell for batch in batches for cell in batch))
 
 

@@ -22,6 +22,7 @@ NOISE = 0.02
 ALPHA = 0.05
 RELATIVE_SD_FLOOR = 1e-4
 """Two launches that agree to more digits than the clock resolves prove no smaller spread than this."""
+MIN_FOR_OUTLIERS = 4
 PARTS = 5
 UNSTEADY_CV = 0.05
 """Spread of a window's parts from which a launch is called unsteady; a steady decode keeps under 2 %."""
@@ -147,14 +148,18 @@ def launches_to_separate(
 
 
 def outliers(values: Sequence[float], *, z: float = 3.5) -> tuple[int, ...]:
-    """Positions whose modified z-score (median absolute deviation) exceeds `z`. To be flagged, never deleted."""
-    if len(values) < 3:
+    """Positions whose modified z-score (median absolute deviation) exceeds `z`. To be flagged, never deleted.
+
+    None among fewer than MIN_FOR_OUTLIERS (of three, the two closest always make the third one far), and none within
+    the noise threshold of the median.
+    """
+    if len(values) < MIN_FOR_OUTLIERS:
         return ()
     mad = float(sps.median_abs_deviation(values, scale="normal"))
     if mad == 0:
         return ()
     middle = float(np.median(values))
-    return tuple(i for i, v in enumerate(values) if abs(v - middle) / mad > z)
+    return tuple(i for i, v in enumerate(values) if abs(v - middle) > max(z * mad, NOISE * abs(middle)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,13 @@ def legend(table: Table) -> list[str]:
     if any(line.row.tied for line in table.lines):
         lines.append("= the evidence does not separate these cells")
     if any(line.row.provisional for line in table.lines):
-        lines.append("? one launch: no spread is known, places are provisional (more: --launches 3 --resume)")
+        raced = any(line.row.launches > 1 for line in table.lines)
+        more = "repeats went to the contenders" if raced else "places are provisional (more: --launches 3 --resume)"
+        lines.append(f"? one launch: no spread is known, {more}")
+    if any(line.row.interval for line in table.lines):
+        lines.append("± and [ ] are 95 % intervals over launches, of the mean and of the ratio to the best")
+    if any(len(line.points) > line.row.launches for line in table.lines):
+        lines.append("the launch that chose a cell for repeats does not count: places come from fresh launches")
     shown = any(_differs(line, "MoE backend") for line in table.lines)
     proofs = {_proven(line) for line in table.lines if shown and "MoE backend" in line.effective}
     if None in proofs:

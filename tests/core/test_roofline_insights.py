@@ -13,7 +13,7 @@ from sweeper.core.observations import MachineBefore
 from sweeper.core.points import Acceptance, DecodePoint, Energy, Quantiles
 from sweeper.core.presets import RunFigure
 from sweeper.core.values import Cell, Parallelism, Speculative
-from sweeper.core.verdicts import Outcome, Phase, Verdict
+from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 from sweeper.insights import enricher, machine_notes
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.store.rundir import RunDir, append_requests
@@ -150,3 +150,12 @@ def test_the_run_says_once_what_the_machine_did_to_it() -> None:
         "energy: - (no NVML: Driver Not Loaded)",
     ]
     assert machine_notes(record({PLAIN: point(1.0, share=0.4)})) == []
+
+
+def test_a_ranked_cell_whose_other_launch_failed_says_so() -> None:
+    made = record({PLAIN: point(75.0)}, gpu=None)
+    name = cell_id(PLAIN)
+    failed = Verdict(cell_id=name, trial=f"{name}-2", outcome=Outcome.FAIL, phase=Phase.SANITY,
+                     cause=Cause(id="garbage-output", means=""))  # fmt: skip
+    made.trials["2"] = TrialRecord(trial="2", cell_id=name, attempt=2, verdict=failed)
+    assert enricher(made)(PLAIN, point(75.0)) == (f"1 of 2 launches did not pass: garbage-output ({name}-2)",)
