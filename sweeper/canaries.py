@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sweeper.core import observations as seen
+from sweeper.core.canaries import BAD
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.values import Cell, Matrix
+from sweeper.core.verdicts import Cause
 from sweeper.preflight import Preflight
 
 Say = Callable[[str], None]
@@ -106,6 +108,10 @@ def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
         return seen.CanaryChecked(verdict="unchecked", figures={"why": f"{canary} has no golden vectors"})
     found = check_server(base_url, model, golden, CheckOptions(batches=BATCHES, generations=MIN_GENERATIONS))
     figures = as_json(found)
+    cause = None
+    if found.verdict in BAD:
+        means = f"Against the golden vectors the numbers are {found.verdict}: {'; '.join(found.reasons)}."
+        cause = Cause(id="garbage-output", means=means, try_=f"sweeper check URL --golden {golden}")
     kept = {
         "nll_shift": (figures["nll"] or {}).get("shift"),
         "kl_topk": figures["kl_topk"],
@@ -113,7 +119,7 @@ def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
         "degenerate": found.degenerate,
         "reasons": list(found.reasons),
     }
-    return seen.CanaryChecked(verdict=found.verdict, figures=kept)
+    return seen.CanaryChecked(verdict=found.verdict, figures=kept, cause=cause)
 
 
 def _json(path: Path) -> dict[str, object]:

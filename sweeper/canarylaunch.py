@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeper.core import observations as seen
-from sweeper.core.canaries import CanaryLaunch
+from sweeper.core.canaries import BAD, CanaryLaunch
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.errors import BadFile, LaunchFailed, SweeperError, UsageError
 from sweeper.core.observations import CanaryChecked, Observation
@@ -22,6 +22,7 @@ from sweeper.watch import LiveMatcher, TrialEnded, Watch
 
 NOT_THE_KERNELS = frozenset({"gpu-memory-in-use", "memory-profiling-disturbed", "port-in-use", "disk-full"})
 """Causes that lie in the machine at that moment: the cell itself must be tried."""
+DYING_S = 2.0
 
 
 class Request(Protocol):
@@ -95,8 +96,11 @@ class Check(Protocol):
 
 def try_canary(
     request: Request, small: Cell, plan: LaunchPlan, log: Path, tools: Tools, sink: Sink, check: Check
-) -> CanaryChecked:
-    """The verdict over `small`, a cell whose model is the canary's folder. `log` is written from the first byte."""
+) -> tuple[CanaryChecked, str]:
+    """The verdict over `small`, a cell whose model is the canary's folder, and the launch as a shell line.
+
+    `log` is written from the first byte.
+    """
     limits = request.matrix.policy.deadlines
     sink.phase(Phase.CANARY, f"starting {small.label()}")
     try:
@@ -105,18 +109,21 @@ def try_canary(
         )
     except LaunchFailed as problem:
         cause = Cause(id=problem.cause_id, means=problem.message, try_=problem.hint or "")
-        return CanaryChecked(verdict="failed", cause=cause)
+        return CanaryChecked(verdict="failed", cause=cause), ""
+    name = f"trials/{request.trial}/{log.name}"
     with handle:
         try:
             found = _life(small, plan, handle, log, limits, tools, sink, check)
         except TrialEnded as end:
             handle.stop(limits.stop_s)
-            found = _failed(end, log, f"trials/{request.trial}/{log.name}", small, tools)
+            found = _failed(end, log, small, tools)
         handle.stop(limits.stop_s)
     holders = tuple(tools.wait_gpus_free(request.gpus, limits.gpu_free_s)) if request.gpus else ()
     if holders:
         sink.observe(seen.GpuHeld(holders=holders))
-    return found
+    if found.cause:
+        found = replace(found, cause=replace(found.cause, log=name))
+    return found, handle.record.by_hand
 
 
 def _life(
@@ -145,7 +152,11 @@ def _life(
         watch.during(Phase.READY, healthy, deadline_s=limits.ready_s)
         watch.during(Phase.READY, lambda c: first_answers(client, tools.clock, 0.0), deadline_s=limits.first_answer_s)
         sink.phase(Phase.CANARY, "checking numbers")
-        return watch.during(Phase.CANARY, checked, deadline_s=limits.canary_s)
+        found = watch.during(Phase.CANARY, checked, deadline_s=limits.canary_s)
+        if found.verdict in BAD:
+            # Requests that failed may be the first sign of a death, whose cause says more than the numbers.
+            watch.during(Phase.CANARY, lambda cancel: cancel.wait(DYING_S), deadline_s=2 * DYING_S)
+        return found
     except SweeperError as error:
         return unchecked(error.message)
     finally:
@@ -157,14 +168,14 @@ def unchecked(why: str) -> CanaryChecked:
     return CanaryChecked(verdict="unchecked", figures={"why": why})
 
 
-def _failed(end: TrialEnded, log: Path, name: str, small: Cell, tools: Tools) -> CanaryChecked:
+def _failed(end: TrialEnded, log: Path, small: Cell, tools: Tools) -> CanaryChecked:
     code = next((item.code for item in end.observed if isinstance(item, seen.ServerExited)), None)
     diagnosed, _ = tools.diagnose(log, small.engine, code)
     cause = diagnosed.cause if diagnosed.verdict in ("fatal", "unknown-exit") else None
     cause = cause or _own_words(end)
     if cause.id in NOT_THE_KERNELS:
         return unchecked(f"the canary met {cause.id}, which is about this machine and not about the cell")
-    return CanaryChecked(verdict="failed", cause=replace(cause, log=name))
+    return CanaryChecked(verdict="failed", cause=cause)
 
 
 def _own_words(end: TrialEnded) -> Cause:

@@ -101,7 +101,8 @@ class Preflight:
             return unchecked(plan.reason)
         log = request.log.with_name(name)
         begun_s = tools.clock.mono_s()
-        checked = self.taken(try_canary(request, small, plan, log, tools, sink, self.check))
+        found, by_hand = try_canary(request, small, plan, log, tools, sink, self.check)
+        checked = self.taken(found)
         launch = CanaryLaunch(
             key=cell_id(small),
             layout=cell_id(canary_cell(replace(small, moe_backend="auto"), folder)),
@@ -109,6 +110,7 @@ class Preflight:
             checked=checked,
             seconds=round(tools.clock.mono_s() - begun_s, 3),
             log=f"trials/{request.trial}/{name}",
+            by_hand=by_hand,
             refusals=refusals(_lines(log)) if small.engine == "vllm" else (),
         )
         self.launches[launch.key] = launch

@@ -8,12 +8,14 @@ from typing import Any
 
 from sweeper.core import codec
 from sweeper.core.errors import UsageError
-from sweeper.core.observations import MachineBefore, MachineWatched, OutputSample, TextScored
+from sweeper.core.observations import CanaryChecked, MachineBefore, MachineWatched, OutputSample, TextScored
+from sweeper.core.points import DecodePoint
 from sweeper.core.racing import drift
+from sweeper.core.roofline import Reached
 from sweeper.core.textscores import TextComparison, TextScores, compare_text
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
-from sweeper.insights import machine_lines, machine_notes
+from sweeper.insights import machine_lines, machine_notes, reacher, within_bound
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.savings import saving
@@ -26,7 +28,7 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
     for trial in record.trials.values():
         if trial.verdict:
             verdicts.setdefault(trial.cell_id, []).append(trial.verdict)
-    verdicts = against_reference(record, verdicts)
+    verdicts = within_bound(record, against_reference(record, verdicts))
     saved = saving(record)
     notes = [*([saved.to_text()] if saved else ()), *record.notes]
     notes += machine_notes(record)
@@ -35,7 +37,7 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
     moved = drift(_reference_rates(record, verdicts))
     if moved:
         notes.append(moved.text)
-    more = {"enrich": enrich} if enrich else {}
+    more = {"enrich": enrich, "reached": reacher(record)} if enrich else {}
     return build(
         run_id=record.run.run_id,
         title=str(record.facts.get("title") or record.facts.get("matrix") or ""),
@@ -162,17 +164,37 @@ def show(record: RunRecord, name: str) -> dict[str, Any]:
         "effective": effective(verdict),
         "facts": codec.dump(verdict.effective) if verdict and verdict.effective else None,
         "points": [codec.dump(point) for point in verdict.points] if verdict else [],
+        "limits": _limits(record, cell, verdict.points if verdict else ()),
         "samples": [codec.dump(item) for item in trial.observed if isinstance(item, OutputSample)],
         "machine": [codec.dump(item) for item in trial.observed if isinstance(item, MachineBefore | MachineWatched)],
+        "canary": _canary(record, trial),
         "launch": trial.launch,
         "files": sorted(str(path) for path in folder.glob("*")) if folder.exists() else [],
     }
 
 
+def _canary(record: RunRecord, trial: TrialRecord) -> dict[str, Any] | None:
+    """What the preflight said about this trial, and the launch that it read it off."""
+    said = [item for item in trial.observed if isinstance(item, CanaryChecked) and item.where == "preflight"]
+    if not said:
+        return None
+    log = said[-1].cause.log if said[-1].cause else None
+    launch = next((item for item in record.canaries if item.log == log), None) or next(
+        (item for item in record.canaries if item.checked == said[-1]), None
+    )
+    facts = {"by_hand": launch.by_hand, "log": launch.log, "label": launch.label} if launch else {}
+    return {"verdict": said[-1].verdict, "figures": said[-1].figures, **facts}
+
+
+def _limits(record: RunRecord, cell: Cell, points: Sequence[DecodePoint]) -> list[dict[str, Any] | None]:
+    of = reacher(record)
+    return [codec.dump(found) if (found := of(cell, point)) else None for point in points]
+
+
 def show_text(shown: Mapping[str, Any], part: str | None) -> str:
     """The whole trial, or one part of it."""
     if part == "command":
-        return str((shown["launch"] or {}).get("by_hand") or "never launched") + "\n"
+        return _by_hand(shown) + "\n"
     if part == "samples":
         return _samples(shown)
     if part == "effective":
@@ -184,23 +206,40 @@ def show_text(shown: Mapping[str, Any], part: str | None) -> str:
         lines.append(f"  cause     {cause['id']}: {cause['means']}")
         if cause["line"]:
             lines += [f"  line      {cause['line_no'] or '-'}: {cause['line'].strip()[:300]}"]
-        lines += [
-            f"  {name:<10}{cause[key]}" for name, key in (("try", "try_"), ("known from", "source")) if cause[key]
-        ]
+        lines += [f"  {name:<10}{cause[key]}" for name, key in (("try", "try_"), ("known", "source")) if cause[key]]
     lines += [f"  also seen {other['id']}" for other in shown["also"]]
     lines += [f"  finding   {text}" for text in shown["findings"]]
     lines += [_effective(shown).rstrip()]
-    for point in shown["points"]:
+    for point, limit in zip(shown["points"], shown["limits"], strict=True):
         rate = number(point["decode_tok_s"] if point["decode_tok_s"] is not None else point["serving_tok_s"])
         lines.append(
             f"  measured  {rate} tok/s at {point['concurrency']}, window {number(point['window_s'])} s, "
             f"TTFT p50 {number(point['ttft_ms']['p50'])} ms, ITL {number(point['itl_ms']['mean'])} ms"
         )
+        lines += [f"  limit     {codec.load(Reached, limit).text()}"] if limit else []
     lines += machine_lines(shown["machine"])
     lines.append(_samples(shown).rstrip())
-    lines.append(f"  by hand   {(shown['launch'] or {}).get('by_hand') or 'never launched'}")
+    lines.append(_canary_line(shown["canary"]))
+    lines.append(f"  by hand   {_by_hand(shown)}")
     lines += [f"  file      {name}" for name in shown["files"]]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def _by_hand(shown: Mapping[str, Any]) -> str:
+    """How to start what was started: the server, or the canary where the trial ended there."""
+    return str((shown["launch"] or shown["canary"] or {}).get("by_hand") or "never launched")
+
+
+def _canary_line(canary: Mapping[str, Any] | None) -> str:
+    if canary is None:
+        return ""
+    figures = [(key.replace("_", " "), value) for key, value in canary["figures"].items() if key != "reasons"]
+    told = [
+        f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in figures
+        if value is not None and not isinstance(value, bool)
+    ]
+    return f"  canary    {canary['verdict']}" + (f": {', '.join(told)}" if told else "")
 
 
 def _samples(shown: Mapping[str, Any]) -> str:

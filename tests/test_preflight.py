@@ -220,6 +220,20 @@ def test_what_was_saved_is_in_the_report_as_text_and_json(ten: tuple[Bench, RunR
     assert data["net_s"] == pytest.approx(data["saved_s"] - data["canary_s"], abs=0.2)
 
 
+def test_a_trial_that_ended_on_the_canary_shows_how_to_start_the_canary(ten: tuple[Bench, RunRecord]) -> None:
+    _, record = ten
+    named = {record.cells[trial.cell_id].label(): trial.trial for trial in record.trials.values()}
+    broken = views.show(record, named["vllm emulation tp1"])
+    assert "/canary" in views.show_text(broken, "command")
+    assert "--moe-backend emulation" in views.show_text(broken, "command")
+    assert "canary    garbage: degenerate 4" in views.show_text(broken, None)
+    spared = views.show(record, named["vllm cutlass tp1"])
+    assert spared["canary"]["label"] == "vllm auto tp1"
+    healthy = views.show_text(views.show(record, named["vllm marlin tp1"]), None)
+    assert "canary    right" in healthy
+    assert "/real-model" in healthy
+
+
 def test_a_run_without_a_canary_says_nothing_about_one(bench: Bench) -> None:
     preflight = Preflight(canary_of=lambda cell: "no canary could be built: no torch", check=bench.check)
     record = bench.run([bench.cell()], preflight=preflight)

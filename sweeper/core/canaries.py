@@ -38,6 +38,8 @@ class CanaryLaunch:
     seconds: float
     log: str
     """Path of the server's log, relative to the run folder."""
+    by_hand: str = ""
+    """One shell line that starts the same server; empty: it could not be started."""
     refusals: tuple[Refusal, ...] = ()
 
 
