@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -15,10 +16,10 @@ from sweeper.core.mtp import mtp_effect, paired_cell
 from sweeper.core.observations import MachineBefore, MachineWatched
 from sweeper.core.points import DecodePoint
 from sweeper.core.presets import runs_of
-from sweeper.core.roofline import Board, SpeedOfLight, context_of, held_against, speed_of_light
+from sweeper.core.roofline import Board, Reached, SpeedOfLight, context_of, held_against, reached, speed_of_light
 from sweeper.core.stats import outliers, steadiness
 from sweeper.core.values import Cell, Hardware
-from sweeper.core.verdicts import Outcome
+from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 from sweeper.store.record import RunRecord
 from sweeper.store.rundir import read_requests
 
@@ -42,11 +43,45 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
     return enrich
 
 
+def reacher(record: RunRecord) -> Callable[[Cell, DecodePoint], Reached | None]:
+    """Share of the speed of light of a cell as it was measured."""
+    limits = board_of_record(record)
+
+    def of(cell: Cell, point: DecodePoint) -> Reached | None:
+        limit = limit_of(cell, point, limits)
+        return reached(point.decode_tok_s, limit) if limit and point.decode_tok_s is not None else None
+
+    return of
+
+
 def board_of_record(record: RunRecord) -> Board | None:
-    """Constants of the machine that the matrix declares, else of the host's first GPU."""
-    declared = record.facts.get("hardware") or {}
+    """Constants of the host's first GPU, with what the matrix declares of the same board; else of the declared one."""
+    declared = board_of(Hardware(**(record.facts.get("hardware") or {})))
     gpus = (record.facts.get("host") or {}).get("gpus") or []
-    return board_of(Hardware(**declared)) or (board(str(gpus[0].get("name"))) if gpus else None)
+    here = board(str(gpus[0].get("name"))) if gpus else None
+    return here if here and (declared is None or declared.name != here.name) else declared
+
+
+def within_bound(record: RunRecord, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
+    """Verdicts, with every launch that was faster than its dense weights can be read taken out of the ranking."""
+    limits = board_of_record(record)
+    return {
+        cell_id: [_impossible(verdict, record.cells[cell_id], limits) for verdict in trials]
+        for cell_id, trials in verdicts.items()
+    }
+
+
+def _impossible(verdict: Verdict, cell: Cell, limits: Board | None) -> Verdict:
+    if verdict.outcome is not Outcome.PASS:
+        return verdict
+    for point in verdict.points:
+        limit = limit_of(cell, point, limits)
+        found = held_against(point.decode_tok_s, limit)[1] if limit else ()
+        if any(finding.id == "above-speed-of-light" for finding in found):
+            means = f"Concurrency {point.concurrency}: {found[0].text}."
+            cause = Cause(id="above-speed-of-light", means=means, try_="sweeper show TRIAL; docs/limits.md")
+            return replace(verdict, outcome=Outcome.INCONCLUSIVE, phase=Phase.MEASURE, cause=cause)
+    return verdict
 
 
 def limit_of(cell: Cell, point: DecodePoint, limits: Board | None) -> SpeedOfLight | None:
@@ -63,9 +98,9 @@ def limit_of(cell: Cell, point: DecodePoint, limits: Board | None) -> SpeedOfLig
 def _limits(point: DecodePoint, limit: SpeedOfLight | None) -> list[str]:
     if limit is None:
         return []
-    _, findings = held_against(point.decode_tok_s, limit)
-    line = f"speed of light at concurrency {point.concurrency}: {limit.line(point.decode_tok_s)}"
-    return [line, *(finding.text for finding in findings)]
+    return [
+        f"at concurrency {point.concurrency}: {finding.text}" for finding in held_against(point.decode_tok_s, limit)[1]
+    ]
 
 
 def _idle(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:

@@ -82,12 +82,6 @@ class SpeedOfLight:
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
 
-    def line(self, measured_tok_s: float | None = None) -> str:
-        """`61 % of 177 tok/s; largest term dense weights, 54 % of the step`."""
-        share = f"{measured_tok_s / self.tok_s:.0%} of " if measured_tok_s is not None else ""
-        part = self.parts[self.largest] / sum(self.parts.values())
-        return f"{share}{self.tok_s:.0f} tok/s; largest term {NAMES[self.largest]}, {part:.0%} of the step"
-
 
 NAMES = {
     "dense": "dense weights",
@@ -98,6 +92,36 @@ NAMES = {
     "link": "all-reduce",
     "draft": "drafting",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """How much of its limit a measured cell reaches."""
+
+    share: float
+    limit_tok_s: float
+    bound_tok_s: float | None
+    term: str
+    """The largest part of a step: dense, experts, kv, state, compute, link, draft."""
+    term_share: float
+
+    def text(self) -> str:
+        """`61% of 177 tok/s; largest term dense weights, 54% of a step`."""
+        return (
+            f"{self.share:.0%} of {self.limit_tok_s:.0f} tok/s; "
+            f"largest term {NAMES[self.term]}, {self.term_share:.0%} of a step"
+        )
+
+
+def reached(measured_tok_s: float, limit: SpeedOfLight) -> Reached:
+    """Share of the limit, and what the limit is made of."""
+    return Reached(
+        share=measured_tok_s / limit.tok_s,
+        limit_tok_s=limit.tok_s,
+        bound_tok_s=limit.bound_tok_s,
+        term=limit.largest,
+        term_share=limit.parts[limit.largest] / sum(limit.parts.values()),
+    )
 
 
 @dataclass(frozen=True, slots=True)

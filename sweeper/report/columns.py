@@ -57,6 +57,8 @@ def legend(table: Table) -> list[str]:
         lines.append("± and [ ] are 95 % intervals over launches, of the mean and of the ratio to the best")
     if any(len(line.points) > line.row.launches for line in table.lines):
         lines.append("the launch that chose a cell for repeats does not count: places come from fresh launches")
+    if any(line.reached for line in table.lines):
+        lines.append("of limit: share of the speed of light, and the largest part of a step at that limit")
     shown = any(_differs(line, "MoE backend") for line in table.lines)
     proofs = {_proven(line) for line in table.lines if shown and "MoE backend" in line.effective}
     if None in proofs:
@@ -146,17 +148,29 @@ def _figure(get: Callable[[DecodePoint], float | None]) -> Callable[[Line], str]
     return lambda line: number(mean_of(line.points, get))
 
 
+def _reached(line: Line) -> str:
+    return f"{line.reached.share:.0%} {line.reached.term}" if line.reached else DASH
+
+
+def _gpu_state(line: Line) -> str:
+    """What the GPUs were in, where it was not `fine` in every launch."""
+    states = dict.fromkeys(p.energy.state for p in line.points if p.energy and p.energy.state)
+    return ", ".join(state for state in states if state != "fine") or DASH
+
+
 FIGURES: tuple[Column, ...] = (
     ("per stream", _figure(lambda point: point.decode_tok_s_per_stream if point.concurrency > 1 else None)),
+    ("of limit", _reached),
     ("TTFT p50 ms", _figure(lambda point: point.ttft_ms.p50)),
     ("ITL mean ms", _figure(lambda point: point.itl_ms.mean)),
     ("accept len", _figure(lambda point: point.acceptance.length if point.acceptance else None)),
     ("prefill tok/s", _figure(lambda point: point.prefill_tok_s if point.preset == "context-ladder" else None)),
     ("J/1k tok", _figure(lambda point: point.energy.joules_per_1k_tokens if point.energy else None)),
     ("W", _figure(lambda point: point.energy.mean_w if point.energy else None)),
+    ("GPU state", _gpu_state),
 )
 
 RATES = ("decode tok/s", "serving tok/s")
 """What is ranked: one of them is in every table."""
-RIGHT = frozenset({*RATES, "vs best", "launches", *(name for name, _ in FIGURES)})
+RIGHT = frozenset({*RATES, "vs best", "launches", *(name for name, _ in FIGURES)} - {"of limit", "GPU state"})
 """Columns of figures: the ends of numbers stand below one another."""

@@ -74,6 +74,7 @@ def _json_line(table: Table, line: Line) -> dict[str, Any]:
         "ratio_interval": [row.ratio_interval.low, row.ratio_interval.high] if row.ratio_interval else None,
         "needs_launches": row.needs_launches,
         "points": [codec.dump(point) for point in line.points],
+        "limit": codec.dump(line.reached) if line.reached else None,
         "findings": list(line.findings),
     }
 

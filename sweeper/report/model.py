@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweeper.core.canaries import Saving
 from sweeper.core.points import DecodePoint
 from sweeper.core.racing import confirmed
 from sweeper.core.rank import rank
+from sweeper.core.roofline import Reached
 from sweeper.core.values import Cell
-from sweeper.core.verdicts import Outcome, RankedRow, Verdict
+from sweeper.core.verdicts import Outcome, Phase, RankedRow, Verdict
 from sweeper.core.windows_point import source_flag
 
 DASH = "-"
@@ -29,6 +30,8 @@ class Line:
     """One per launch that passed."""
     findings: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    reached: Reached | None = None
+    """Share of the speed of light; None where model, GPU or rate is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +137,12 @@ def build(
     notes: Sequence[str] = (),
     saving: Saving | None = None,
     enrich: Callable[[Cell, DecodePoint], tuple[str, ...]] = lambda cell, point: (),
+    reached: Callable[[Cell, DecodePoint], Reached | None] = lambda cell, point: None,
 ) -> Model:
     """`verdicts`: per cell id, one per trial in order. `enrich` adds findings that need more than the record."""
     asked = {cell_id: requested(cell) for cell_id, cell in cells.items()}
     same, varying = _split(asked)
-    tables = tuple(_tables(cells, asked, verdicts, enrich))
+    tables = tuple(_tables(cells, asked, verdicts, enrich, reached))
     placed = {line.row.cell_id for table in tables for line in table.lines}
     unranked = [
         _unranked(cell_id, cells[cell_id], verdicts.get(cell_id, ())) for cell_id in cells if cell_id not in placed
@@ -172,6 +176,7 @@ def _tables(
     asked: Mapping[str, Mapping[str, str]],
     verdicts: Mapping[str, Sequence[Verdict]],
     enrich: Callable[[Cell, DecodePoint], tuple[str, ...]],
+    reached: Callable[[Cell, DecodePoint], Reached | None],
 ) -> list[Table]:
     good = {cell_id: [v for v in verdicts.get(cell_id, ()) if v.outcome is Outcome.PASS] for cell_id in cells}
     groups: dict[tuple[str, int, int | None, int | None, str], dict[str, list[DecodePoint]]] = {}
@@ -197,6 +202,9 @@ def _tables(
                 points=tuple(points[row.cell_id]),
                 findings=(*enrich(cells[row.cell_id], points[row.cell_id][-1]), *_counted(counted)),
                 verdicts=tuple(good[row.cell_id]),
+                reached=reached(cells[row.cell_id], replace(points[row.cell_id][-1], decode_tok_s=row.decode_tok_s))
+                if metric == "decode"
+                else None,
             )
             for row in rows
         )
@@ -222,9 +230,6 @@ def _unranked(cell_id: str, cell: Cell, verdicts: Sequence[Verdict]) -> Unranked
         return None
     verdict = verdicts[-1]
     cause = verdict.cause
-    evidence = (
-        f"{cause.log}:{cause.line_no}" if cause and cause.log and cause.line_no else (cause.log or "" if cause else "")
-    )
     return Unranked(
         cell_id=cell_id,
         label=cell.label(),
@@ -233,10 +238,19 @@ def _unranked(cell_id: str, cell: Cell, verdicts: Sequence[Verdict]) -> Unranked
         cause=cause.id if cause else DASH,
         means=cause.means if cause else "",
         try_=cause.try_ if cause else "",
-        evidence=evidence,
+        evidence=_evidence(cell, verdict),
         line=(cause.line or "").strip() if cause else "",
         elapsed_s=verdict.elapsed_s,
     )
+
+
+def _evidence(cell: Cell, verdict: Verdict) -> str:
+    """Log and line that prove the cause; without a line, the log of a server that we started."""
+    cause = verdict.cause
+    if cause and cause.log:
+        return f"{cause.log}:{cause.line_no}" if cause.line_no else cause.log
+    started = verdict.phase not in (Phase.PLAN, Phase.LAUNCH, Phase.CANARY) and not cell.url
+    return f"trials/{verdict.trial}/server.log" if started else ""
 
 
 def _excluded(item: Mapping[str, Any]) -> Unranked:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeper import views
 from sweeper.core.identity import cell_id
 from sweeper.core.machinestate import CpuState, PageCache
 from sweeper.core.observations import MachineBefore
@@ -14,7 +15,7 @@ from sweeper.core.points import Acceptance, DecodePoint, Energy, Quantiles
 from sweeper.core.presets import RunFigure
 from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
-from sweeper.insights import enricher, machine_notes
+from sweeper.insights import board_of_record, enricher, machine_notes, reacher
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.store.rundir import RunDir, append_requests
 
@@ -65,25 +66,50 @@ def record(points: dict[Cell, DecodePoint], *, gpu: str | None = "NVIDIA RTX PRO
 
 
 def test_a_cell_shows_its_share_of_the_limit() -> None:
-    (line,) = enricher(record({PLAIN: point(75.0)}))(PLAIN, point(75.0))
-    assert line.startswith("speed of light at concurrency 1: 4")
-    assert "largest term dense weights" in line
+    found = reacher(record({PLAIN: point(75.0)}))(PLAIN, point(75.0))
+    assert found is not None
+    assert found.text() == "42% of 178 tok/s; largest term dense weights, 54% of a step"
+    assert enricher(record({PLAIN: point(75.0)}))(PLAIN, point(75.0)) == ()
 
 
 def test_an_impossible_figure_is_a_finding() -> None:
     told = enricher(record({PLAIN: point(500.0)}))(PLAIN, point(500.0))
-    assert "above the unconditional bound of 408 tok/s" in told[1]
+    assert told == (
+        "at concurrency 1: 500 tok/s is above the unconditional bound of 408 tok/s (dense weights alone at full "
+        "bandwidth): the figure, the geometry or the bandwidth is wrong",
+    )
+
+
+def test_a_figure_that_cannot_be_takes_no_place() -> None:
+    slow = replace(PLAIN, moe_backend="triton")
+    made = record({PLAIN: point(500.0), slow: point(75.0)})
+    table = views.model(made).tables[0]
+    assert [line.cell for line in table.lines] == [slow]
+    (out,) = views.model(made).unranked
+    assert (out.outcome, out.cause) == ("INCONCLUSIVE", "above-speed-of-light")
+    assert "408 tok/s" in out.means
+
+
+def test_the_gpu_that_is_there_goes_before_the_one_that_is_declared() -> None:
+    made = record({PLAIN: point(75.0)}, gpu="NVIDIA H200")
+    made.facts["hardware"] = {"gpu": "RTX PRO 6000"}  # type: ignore[index]
+    assert board_of_record(made).name == "H200"  # type: ignore[union-attr]
+    made.facts["hardware"] = {"gpu": "H200", "link": "none"}  # type: ignore[index]
+    assert board_of_record(made).link == "none"  # type: ignore[union-attr]
+    unknown = record({}, gpu="NVIDIA Z9000")
+    assert board_of_record(unknown) is None
 
 
 def test_an_unknown_machine_or_rate_has_no_limit() -> None:
-    assert enricher(record({PLAIN: point(75.0)}, gpu=None))(PLAIN, point(75.0)) == ()
+    assert reacher(record({PLAIN: point(75.0)}, gpu=None))(PLAIN, point(75.0)) is None
+    assert reacher(record({PLAIN: point(None)}))(PLAIN, point(None)) is None
     assert enricher(record({PLAIN: point(None)}))(PLAIN, point(None)) == ()
 
 
 def test_a_declared_machine_is_used_without_a_gpu() -> None:
     made = record({PLAIN: point(75.0)}, gpu=None)
     made.facts = {"hardware": {"gpu": "RTX PRO 6000"}}
-    assert len(enricher(made)(PLAIN, point(75.0))) == 1
+    assert reacher(made)(PLAIN, point(75.0)) is not None
 
 
 def test_speculation_is_explained_against_the_paired_cell() -> None:

@@ -15,6 +15,7 @@ from sweeper.core.roofline import (
     all_reduce_s,
     experts_per_rank,
     held_against,
+    reached,
     speed_of_light,
 )
 from sweeper.core.values import Cell, Hardware, Parallelism, Speculative
@@ -114,7 +115,9 @@ def test_expert_parallel_waits_for_the_fullest_rank() -> None:
 def test_the_largest_term_is_named_with_its_share() -> None:
     found = limit(cell(), 1, 14.7)
     assert found.largest == "dense"
-    assert found.line(75.0) == f"{75 / found.tok_s:.0%} of 177 tok/s; largest term dense weights, 54% of the step"
+    assert (
+        reached(75.0, found).text() == f"{75 / found.tok_s:.0%} of 177 tok/s; largest term dense weights, 54% of a step"
+    )
     assert limit(cell(), 128, 14.7).largest == "experts"
 
 
