@@ -80,6 +80,9 @@ def run_sweep(options: RunOptions) -> RunResult:
         console.close()
         lock.release()
     record = read(run)
+    saved = saving(record)
+    if saved:
+        console.note(saved.to_text())
     return RunResult(record=record, exit_code=130 if interrupted else exit_code(record))
 
 
@@ -112,9 +115,6 @@ def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansio
         return True
     finally:
         log.close()
-        saved = saving(read(run))
-        if saved:
-            console.note(saved.to_text())
 
 
 def _announce(sweep: Sweep, options: RunOptions) -> None:
