@@ -10,6 +10,7 @@ from typing import Any
 from sweeper.boards import board, board_of
 from sweeper.config_models import model_geometry
 from sweeper.core import codec
+from sweeper.core.arguments import runs_on_cpu
 from sweeper.core.energy import MachineWindow
 from sweeper.core.energyruns import STABLE_CV, energy_over_runs, underutilised
 from sweeper.core.mtp import mtp_effect, paired_cell
@@ -87,7 +88,7 @@ def _impossible(verdict: Verdict, cell: Cell, limits: Board | None) -> Verdict:
 def limit_of(cell: Cell, point: DecodePoint, limits: Board | None) -> SpeedOfLight | None:
     """Speed of light of a cell as it was measured; None where the model, the GPU or the rate is unknown."""
     shape = model_geometry(cell.model)
-    if limits is None or shape is None or point.decode_tok_s is None:
+    if limits is None or shape is None or point.decode_tok_s is None or runs_on_cpu(cell):
         return None
     length = point.acceptance.length if point.acceptance else None
     return speed_of_light(

@@ -126,6 +126,12 @@ def test_the_sweep_ends_when_cells_are_never_measured_under_the_same_length() ->
     assert len(order) <= 9
 
 
+def test_two_cells_that_stay_in_contention_get_every_launch_that_was_asked_for() -> None:
+    equal = {"a": 100.0, "b": 100.0}
+    order, _ = sweep(list(equal), noisy(equal, 0.02, 5), launches=5)
+    assert (order.count("a"), order.count("b")) == (5, 5)
+
+
 def test_a_cell_that_leads_only_at_another_concurrency_is_confirmed_too() -> None:
     one, many = {"a": 100.0, "b": 50.0, "c": 20.0}, {"a": 300.0, "b": 900.0, "c": 200.0}
     order, _ = sweep(

@@ -33,7 +33,7 @@ class Race:
     """How far repeats may go. `launches` is what a full round-robin would give every cell.
 
     `budget`: launches of the whole sweep; None takes half of the full rounds, and never less than a screening launch of
-    each cell plus two fresh launches of three leaders.
+    each cell plus as many fresh ones of three leaders as give them `launches` each (two at least).
     """
 
     launches: int = 3
@@ -45,7 +45,8 @@ class Race:
     def limit(self, cells: int) -> int:
         if self.budget is not None:
             return max(self.budget, cells)
-        least = cells + FRESH_TO_CONFIRM * min(cells, max(self.confirm_top, CONTENDERS) + bool(self.reference))
+        fresh = max(FRESH_TO_CONFIRM, self.launches - 1)
+        least = cells + fresh * min(cells, max(self.confirm_top, CONTENDERS) + bool(self.reference))
         return max(cells * self.launches // 2, least)
 
 

@@ -100,6 +100,11 @@ def test_the_gpu_that_is_there_goes_before_the_one_that_is_declared() -> None:
     assert board_of_record(unknown) is None
 
 
+def test_a_server_on_the_cpu_is_not_held_against_the_gpu() -> None:
+    on_cpu = replace(PLAIN, env=(("VLLM_CPU_KVCACHE_SPACE", "1"),))
+    assert reacher(record({on_cpu: point(75.0)}))(on_cpu, point(75.0)) is None
+
+
 def test_an_unknown_machine_or_rate_has_no_limit() -> None:
     assert reacher(record({PLAIN: point(75.0)}, gpu=None))(PLAIN, point(75.0)) is None
     assert reacher(record({PLAIN: point(None)}))(PLAIN, point(None)) is None
