@@ -86,6 +86,8 @@ def test_fluent_nonsense_fails_by_its_known_answers() -> None:
     [
         ([READY, sample(), measured(), STOPPED, replace(CLEAN, complete=False)], "log-incomplete"),
         ([READY, measured(), STOPPED, CLEAN], "text-unchecked"),
+        ([seen.CanaryChecked(verdict="right"), READY, measured(), STOPPED, CLEAN], "text-unchecked"),
+        ([READY, seen.CanaryChecked(verdict="unchecked", where="golden"), measured(), CLEAN], "text-unchecked"),
         ([READY, sample(), STOPPED, CLEAN], "not-measured"),
         ([READY, sample(), measured(invalid=("counter differs by 7 %",)), CLEAN], "window-invalid"),
         ([READY, sample(), measured(decode_tok_s=None, serving_tok_s=None), CLEAN], "tokens-uncounted"),
