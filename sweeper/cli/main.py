@@ -7,6 +7,7 @@ Each module under `sweeper.cli` has `configure(parser)` and `run(args) -> exit c
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -37,6 +38,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clean": ("sweeper.cli.clean", "remove what a crashed run left behind, by label"),
     "schema": ("sweeper.cli.schema", "JSON Schema of the matrix file, for editors"),
 }
+
+_SPACE = "Free some space; look with: df -h"
+_RIGHTS = "This user may not; look with: id; ls -ld that path and the folders above it"
+_OF_THE_MACHINE = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "The file system is mounted read-only; look with: findmnt -T that path",
+    errno.EMFILE: "Too many open files; look with: ulimit -n",
+    errno.EIO: "The disk fails; look with: dmesg",
+}
+"""What no code of ours can mend, wherever it strikes."""
 
 
 def entry() -> None:
@@ -76,9 +90,16 @@ def main(argv: Sequence[str]) -> int:
         # `sweeper report | head` closed the pipe: not an error, and the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        print(f"error: {error.filename or argv[0]}: {error.strerror}", file=sys.stderr)
+        print(f"  {_OF_THE_MACHINE[error.errno]}", file=sys.stderr)
+        return 3
 
 
 def _overview() -> str:
-    lines = [f"sweeper {__version__}: which MoE kernel backend is really fastest here", "", "commands:"]
-    lines += [f"  {name:<11}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"sweeper {__version__}: which MoE kernel backend is really fastest here", ""]
+    lines += ["usage: sweeper COMMAND ...", "", "commands:"]
+    lines += [f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join([*lines, "", "Help on one: sweeper COMMAND --help"])

@@ -118,14 +118,23 @@ def _deadline(cell: Cell, observed: Sequence[Observation]) -> Failed:
         return Outcome.FAIL, late.phase, cause
     silent = f", silent for the last {late.silent_s:.0f} s" if late.silent_s is not None else ""
     text = f"No result in phase {late.phase} after {late.after_s:.0f} s{silent}. Last line: {late.last_line or 'none'}"
-    return Outcome.FAIL, late.phase, Cause(id=f"{late.phase}-timeout", means=text, line=late.last_line or None)
+    more = "read the end of the server's log; if it was at work, give it longer: policy.deadlines in the matrix"
+    return (
+        Outcome.FAIL,
+        late.phase,
+        Cause(id=f"{late.phase}-timeout", means=text, line=late.last_line or None, try_=more),
+    )
 
 
 def _request(cell: Cell, observed: Sequence[Observation]) -> Failed:
     failed = _last(observed, seen.RequestFailed)
     if not failed:
         return None
-    cause = _diagnosed_cause(observed) or Cause(id="request-failed", means=failed.problem)
+    cause = _diagnosed_cause(observed) or Cause(
+        id="request-failed",
+        means=failed.problem,
+        try_="read the end of the server's log; by hand: sweeper show TRIAL --command, then sweeper bench URL",
+    )
     return Outcome.FAIL, failed.phase, cause
 
 

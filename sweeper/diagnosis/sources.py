@@ -56,10 +56,11 @@ def open_source(name: str) -> Source:
 
 
 def _file(source: Source, path: Path) -> Iterator[bytes]:
-    if path.is_dir():
-        raise UsageError(f"{path}: a folder, not a log", hint=f"Name the files: sweeper diagnose {path}/*.log")
     try:
         stream = path.open("rb")
+    except IsADirectoryError:
+        hint = f"Name the files: sweeper diagnose {path}/*.log"
+        raise UsageError(f"{path}: a folder, not a log", hint=hint) from None
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except OSError as error:

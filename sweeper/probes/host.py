@@ -128,11 +128,22 @@ def _disks(folder: Path, docker: Docker | None) -> tuple[Disk, ...]:
         wanted.append(("Docker images", Path(docker.root)))
     out = []
     for what, path in wanted:
-        there = next((part for part in (path.absolute(), *path.absolute().parents) if part.exists()), None)
+        there = _nearest(path.absolute())
         usage = _usage(there) if there else None
         if there and usage:
             out.append(Disk(what=what, path=str(there), total_bytes=usage[0], free_bytes=usage[1]))
     return tuple(out)
+
+
+def _nearest(path: Path) -> Path | None:
+    """The path or the first folder above it that exists; one that this user may not look into is passed over."""
+    for part in (path, *path.parents):
+        try:
+            if part.exists():
+                return part
+        except OSError:
+            continue
+    return None
 
 
 def _usage(path: Path) -> tuple[int, int] | None:

@@ -42,7 +42,9 @@ class Console:
         self._set(launch)
 
     def phase(self, phase: Phase, detail: str) -> None:
-        self._set(f"{phase.value}: {detail}" if detail else phase.value)
+        if detail or phase is not Phase.LAUNCH:
+            # `launch 2` of the trial's own line says more than the bare phase.
+            self._set(f"{phase.value}: {detail}" if detail else phase.value)
 
     def observed(self, item: Observation) -> None:
         if isinstance(item, PointMeasured):

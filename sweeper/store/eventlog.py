@@ -52,9 +52,14 @@ class Lock:
             raise RecordUnusable(
                 f"{folder} is in use by {holder}", hint=f"Wait for it, or watch it: sweeper status {folder}"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
+        except OSError as error:
+            raise EnvironmentNotReady(
+                f"cannot write to {folder}: {error.strerror}", hint="Free space, or choose another folder: --logs DIR."
+            ) from None
 
     def release(self) -> None:
         """Give the folder up. Idempotent."""

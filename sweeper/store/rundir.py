@@ -48,7 +48,8 @@ class RunDir:
         except FileNotFoundError:
             raise RecordUnusable(f"{self.path} is not a run folder (no run.json)", hint=_list_hint(self.path)) from None
         except (OSError, ValueError) as error:
-            raise RecordUnusable(f"cannot read {self.path / 'run.json'}: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else f"not JSON ({error})"
+            raise RecordUnusable(f"cannot read {self.path / 'run.json'}: {why}") from None
 
 
 def create(logs: Path, run_id: str, matrix_text: bytes, facts: Mapping[str, Any]) -> RunDir:

@@ -129,3 +129,16 @@ def test_per_request_acceptance_is_kept() -> None:
 )
 def test_an_answer_that_is_not_200_becomes_one_line(status: int, body: bytes, said: str) -> None:
     assert body_error(status, body) == said
+
+
+@pytest.mark.parametrize("payload", [b"[1, 2]", b"7", b'"text"', b"null"])
+def test_an_event_that_is_no_object_is_an_error_and_not_a_crash(payload: bytes) -> None:
+    answer = fed(event(tokens=1), b"data: " + payload + b"\n\n", DONE)
+    assert answer.error is not None
+    assert answer.error.startswith("not an event: ")
+
+
+def test_a_body_that_ends_without_a_finish_reason_or_done_broke_off() -> None:
+    assert fed(event(tokens=1)).error == "the stream ended without a finish reason or [DONE]"
+    assert fed(event(tokens=1, finish="length")).error is None
+    assert fed(event(tokens=1), DONE).error is None

@@ -233,7 +233,7 @@ def negotiate(
         if RANK[best.source] <= 1 or (fields is not LADDER[0] and RANK[tried.source] <= 2):
             break
     if best is None:
-        raise SweeperError(f"the server answered the first request with an error: {problem}")
+        raise SweeperError(f"the first request failed: {problem}")
     best.next_index = dialect.next_index
     best.keep_text = best.source == "chunks" and tokenizer is not None
     _find_counter(pool, best, base_url, isl, tokenizer)

@@ -82,6 +82,9 @@ class Answer:
                 self._whole(tail)
             else:
                 self._lines(tail, now)
+        if not (self.done or self.finish or self.error or self.cut):
+            # A proxy that gives up, or a server whose worker died, ends the body as if all were well.
+            self.error = "the stream ended without a finish reason or [DONE]"
 
     def _lines(self, block: bytes, now: float) -> None:
         data = [line[5:].lstrip(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
@@ -107,6 +110,9 @@ class Answer:
             event = loads(payload)
         except JSONDecodeError:
             self.error = self.error or f"an event that is not JSON: {payload[:80].decode('utf-8', 'replace')}"
+            return
+        if not isinstance(event, dict):
+            self.error = self.error or _error_text(event)
             return
         usage, choices = event.get("usage"), event.get("choices")
         if usage and choices and not self.units:
