@@ -32,6 +32,8 @@ def _head(plan: Plan, running: int, excluded: int, wide: int) -> str:
     if machine:
         lines.append(f"for {machine}")
     lines += [f"asks {_workload(workload)}" for workload in matrix.workloads]
+    if matrix.policy.preflight or matrix.policy.canary:
+        lines.append(f"kernels are tried first on {matrix.policy.canary or 'a canary built like each model'}")
     lines.append(f"{_count(running, 'cell')} to run, {excluded} excluded")
     if running:
         pulls = f" and {duration(bound.pull_s)} for images" if bound.pull_s else ""
