@@ -22,7 +22,7 @@ GARBAGE_FACTOR = 8.0
 """So many tolerances off, an answer is no longer a worse version of the right one."""
 
 FLOOR_LOGPROB = -20.0
-"""For a golden candidate that the server left out of its top-k: below anything a top-k list shows."""
+"""Lowest log-probability that is told from zero."""
 
 MIN_GENERATIONS = 74
 """1 - 0.96 ** 74 = 0.951: enough to see a failure that hits 4 % of generations with 95 % probability."""
@@ -157,11 +157,23 @@ def figures(positions: Iterable[Position], *, typical: bool = False) -> Figures:
 
 
 def kl_topk(golden: Top, measured: Top) -> float:
-    """KL(golden || measured) in nats over golden's candidates, both renormalised over them."""
+    """KL(golden || measured) in nats over golden's candidates, both renormalised over them.
+
+    A candidate that the server left out of its list counts as the most it can have there: flat distributions exchange
+    the ends of their lists at the smallest rounding.
+    """
     seen = dict(measured)
+    unlisted = _unlisted(list(seen.values()), len(golden))
     p = _softmax([value for _, value in golden])
-    q = _softmax([max(seen.get(token, FLOOR_LOGPROB), FLOOR_LOGPROB) for token, _ in golden])
+    q = _softmax([max(seen.get(token, unlisted), FLOOR_LOGPROB) for token, _ in golden])
     return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def _unlisted(listed: list[float], top_k: int) -> float:
+    """At most the last of the `top_k` best (the chosen token may be listed beside them), and what the list leaves."""
+    last = sorted(listed, reverse=True)[: max(top_k, 1)][-1]
+    rest = 1.0 - math.fsum(math.exp(value) for value in listed)
+    return min(last, math.log(rest) if rest > math.exp(FLOOR_LOGPROB) else FLOOR_LOGPROB)
 
 
 def degenerate(generation: Generation, *, tail: int = 16) -> bool:

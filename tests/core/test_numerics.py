@@ -33,7 +33,19 @@ def group(**changes: object) -> Figures:
 
 def test_kl_of_equal_lists_is_zero_and_of_a_lost_candidate_is_not() -> None:
     assert kl_topk(TOP, TOP) == pytest.approx(0)
-    assert kl_topk(TOP, TOP[1:]) > 5
+    assert kl_topk(TOP, TOP[1:]) > 1
+
+
+def test_candidates_beyond_the_end_of_a_list_count_as_its_end() -> None:
+    flat = tuple((token, -5.0 - 0.01 * token) for token in range(20))
+    shifted = tuple((token, -5.0 - 0.01 * (token - 3)) for token in range(3, 23))
+    assert kl_topk(flat, shifted) < 0.01
+    assert kl_topk(flat, (*shifted, (900, -15.0))) < 0.01
+
+
+def test_a_list_of_one_leaves_the_rest_what_it_leaves() -> None:
+    assert kl_topk(((1, -0.1), (2, -2.4)), ((1, -0.1),)) < 0.01
+    assert kl_topk(((1, -0.7), (2, -0.7)), ((1, -1e-12),)) > 5
 
 
 def test_figures_are_means_over_the_positions_that_were_measured() -> None:
