@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.core import observations as seen
 from sweeper.core.canaries import BAD
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
+from sweeper.core.families import family
 from sweeper.core.values import Cell, Matrix
 from sweeper.core.verdicts import Cause
 from sweeper.preflight import Preflight
@@ -17,6 +21,7 @@ Say = Callable[[str], None]
 
 BATCHES = (1, 8)
 """Alone and side by side: a kernel that breaks above some batch size has another code path there."""
+BUILD_S = 3600.0
 
 
 def make_preflight(matrix: Matrix, say: Say) -> Preflight | None:
@@ -51,42 +56,97 @@ def named(folder: Path) -> tuple[Path, str | None]:
 
 def _fits(cell: Cell, folder: Path, quant: str | None) -> Path | str:
     """A canary in another number format runs other kernels. A quantization flag quantises it like the model."""
-    if quant and cell.quantization and quant != cell.quantization and not cell.quantization_flag:
+    if quant and cell.quantization and family(quant) != family(cell.quantization) and not cell.quantization_flag:
         return f"the canary is {quant}, the cell {cell.quantization}: other kernels"
     return folder
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What tells one canary of a sweep from another."""
+
+    model: str
+    quant: str
+    layers: int | None
+    mtp: bool
+
+    def folder(self) -> str:
+        parts = [self.model.strip("/"), self.quant, f"{self.layers}-layers" if self.layers else "", "mtp" * self.mtp]
+        name = "-".join(filter(None, parts))
+        return "".join(char if char.isalnum() or char in ".-" else "-" for char in name).lstrip(".-")
+
+
 class Builder:
-    """One canary per model, number format and need for an MTP head; kept between sweeps."""
+    """One canary per model, number format, least depth and need for an MTP head; kept between sweeps.
+
+    It is built here where torch is at hand, else by the cell's own interpreter, which has it for the engine.
+    """
 
     def __init__(self, say: Say, root: Path = Path(".sweeper/canaries")) -> None:
         self._say, self._root = say, root
-        self._built: dict[tuple[str, str, bool], Path | str] = {}
+        self._built: dict[_Wanted, Path | str] = {}
 
     def __call__(self, cell: Cell) -> Path | str:
-        mtp = cell.speculative is not None and "mtp" in cell.speculative.method and not cell.speculative.model
-        key = (cell.model, _stored_as(cell), mtp)
-        if key not in self._built:
-            self._built[key] = self._build(*key)
-        return self._built[key]
+        spec, stages = cell.speculative, cell.parallelism.pp
+        wanted = _Wanted(
+            model=cell.model,
+            quant=_stored_as(cell),
+            layers=max(4, 2 * stages) if stages > 1 else None,
+            mtp=spec is not None and ("mtp" in spec.method or spec.method == "nextn") and not spec.model,
+        )
+        if wanted not in self._built:
+            self._built[wanted] = self._build(wanted, cell.python)
+        return self._built[wanted]
 
-    def _build(self, model: str, quant: str, mtp: bool) -> Path | str:
+    def _build(self, wanted: _Wanted, python: str | None) -> Path | str:
         from sweeper.canary.golden import find
-        from sweeper.canary.make import Order, make
 
-        name = f"{model.strip('/')}-{quant}{'-mtp' if mtp else ''}"
-        out = self._root / "".join(char if char.isalnum() or char in ".-" else "-" for char in name).lstrip(".-")
+        out = self._root / wanted.folder()
         if find(out) is not None:
             return out
-        self._say(f"building a canary like {model} ({quant}) in {out}")
+        what = f"{wanted.model} ({wanted.quant})"
+        self._say(f"building a canary like {what} in {out}")
         try:
-            make(Order(like=model, quant=quant, out=out, mtp=mtp))
+            _make(wanted, out, python)
         except SweeperError as problem:
             why = f"no canary could be built: {problem.message}"
             hint = f" ({' '.join(problem.hint.split())})" if problem.hint else ""
-            self._say(f"{model} ({quant}): {why}{hint}; its cells are tried on the real weights at once")
+            self._say(f"{what}: {why}{hint}; its cells are tried on the real weights at once")
             return why
         return out
+
+
+def _make(wanted: _Wanted, out: Path, python: str | None) -> None:
+    """Raises SweeperError."""
+    from sweeper.canary.make import Order, make
+
+    try:
+        make(Order(like=wanted.model, quant=wanted.quant, out=out, layers=wanted.layers, mtp=wanted.mtp))
+    except EnvironmentNotReady:
+        if python is None:
+            raise
+        _make_with(python, wanted, out)
+
+
+def _make_with(python: str, wanted: _Wanted, out: Path) -> None:
+    """The same in another interpreter. Raises EnvironmentNotReady with the last thing it said."""
+    from sweeper.bugreport.builder import NAME, pack
+    from sweeper.canary import source
+
+    with tempfile.TemporaryDirectory(prefix="sweeper-canary-") as scratch:
+        builder, config = Path(scratch) / NAME, Path(scratch) / "config.json"
+        builder.write_bytes(pack())
+        config.write_text(json.dumps(source.resolve(wanted.model)[0]), "utf-8")
+        argv = [python, str(builder), "build", "--like", str(config), "--quant", wanted.quant, "--out", str(out)]
+        argv += ["--layers", str(wanted.layers)] if wanted.layers else []
+        argv += ["--mtp"] if wanted.mtp else []
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=BUILD_S)
+        except (OSError, subprocess.SubprocessError) as problem:
+            raise EnvironmentNotReady(f"{python} builds no canary: {problem}") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EnvironmentNotReady(f"{python} builds no canary: {last.removeprefix('error: ')}")
 
 
 def _stored_as(cell: Cell) -> str:
@@ -94,7 +154,7 @@ def _stored_as(cell: Cell) -> str:
     config = _json(Path(cell.model) / "config.json")
     if cell.quantization_flag and config and "quantization_config" not in config:
         return "bf16"
-    return cell.quantization or "bf16"
+    return family(cell.quantization) or "bf16"
 
 
 def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:

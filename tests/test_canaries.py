@@ -13,8 +13,8 @@ from sweeper.canaries import BATCHES, Builder, check_canary, make_preflight
 from sweeper.canary.golden import FILE_NAME, save
 from sweeper.canary.make import Order
 from sweeper.canary.speaking import speaking_dir
-from sweeper.core.errors import UsageError
-from sweeper.core.values import Cell, Hardware, Matrix, Policy, Speculative
+from sweeper.core.errors import EnvironmentNotReady, UsageError
+from sweeper.core.values import Cell, Hardware, Matrix, Parallelism, Policy, Speculative
 from tests.adapters.checking_server import Answer, golden, served, vllm
 
 CELL = Cell(engine="vllm", model="/models/big", quantization="bf16")
@@ -73,6 +73,38 @@ def test_one_canary_is_built_per_model_format_and_head(tmp_path: Path, monkeypat
     assert [(order.quant, order.mtp) for order in orders] == [("bf16", False), ("bf16", True), ("nvfp4", False)]
     assert len(set(folders)) == 3
     assert folders[0] == folders[1]
+
+
+def test_a_canary_for_pipeline_stages_has_layers_for_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[Order] = []
+    monkeypatch.setattr("sweeper.canary.make.make", orders.append)
+    build = Builder(quiet, tmp_path)
+    for stages in (1, 2, 4):
+        build(replace(CELL, parallelism=Parallelism(pp=stages)))
+    assert [order.layers for order in orders] == [None, 4, 8]
+
+
+def test_without_torch_here_the_engines_own_interpreter_builds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_torch(order: Order) -> None:
+        raise EnvironmentNotReady("building a canary needs torch")
+
+    monkeypatch.setattr("sweeper.canary.make.make", no_torch)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nshift; echo "$@" >"$(dirname "$0")/asked"\n')
+    python.chmod(0o755)
+    cell = replace(CELL, model="Qwen3-30B-A3B", python=str(python), quantization="modelopt_fp4")
+    assert Builder(quiet, tmp_path / "out")(cell) == tmp_path / "out" / "Qwen3-30B-A3B-nvfp4"
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[0] == "build"
+    assert asked[asked.index("--quant") + 1] == "nvfp4"
+    python.write_text("#!/bin/sh\necho error: building a canary needs torch >&2; exit 3\n")
+    told = Builder(quiet, tmp_path / "other")(cell)
+    assert isinstance(told, str)
+    assert told.endswith("builds no canary: building a canary needs torch")
 
 
 def test_a_canary_of_an_earlier_sweep_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
