@@ -257,7 +257,9 @@ def _effective(shown: Mapping[str, Any]) -> str:
         asked = shown["requested"].get(key, "-")
         unproven = key == "MoE backend" and (shown["facts"] or {}).get("moe_backend_ran") is None
         word = "selected" if unproven else "ran"
-        lines.append(f"  {key:<10}asked {asked}, {word} {ran}" if asked != ran else f"  {key:<10}{ran}")
+        # An engine calls weights that are not quantised `none`.
+        same = asked == ran or (key == "quantization" and ran == "none" and asked in ("bf16", "fp16", "-"))
+        lines.append(f"  {key:<18}{ran if same else f'asked {asked}, {word} {ran}'}")
     return "\n".join(lines) + "\n" if lines else ""
 
 

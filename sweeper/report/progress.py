@@ -15,6 +15,8 @@ from sweeper.core.verdicts import Outcome, Phase, Verdict
 from sweeper.report.columns import number
 
 REDRAW_S = 1.0
+MIN_HEAD = 20
+"""Characters of counter and label that a live line keeps, however long its step is."""
 
 
 class Console:
@@ -81,8 +83,9 @@ class Console:
             if self._head:
                 wide = shutil.get_terminal_size((100, 24)).columns - 1
                 tail = f"   {time.monotonic() - self._begun:.0f} s"
-                # The seconds tell that something moves: the rest makes room for them.
-                self._out.write("\r\x1b[K" + f"{self._head}   {self._step}"[: max(0, wide - len(tail))] + tail)
+                # The seconds tell that something moves, the step what: a long label makes room for them.
+                head = _cut(self._head, max(MIN_HEAD, wide - len(tail) - len(self._step) - 3))
+                self._out.write("\r\x1b[K" + f"{head}   {self._step}"[: max(0, wide - len(tail))] + tail)
                 self._out.flush()
 
     def _line(self, text: str) -> None:
@@ -99,6 +102,10 @@ class Console:
     def _tick(self) -> None:
         while not self._stop.wait(REDRAW_S):
             self._draw()
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 3] + "..."
 
 
 def _rate(point: DecodePoint) -> str:

@@ -53,6 +53,7 @@ def test_the_live_line_fits_the_terminal_and_keeps_the_seconds() -> None:
     drawn = [part for part in re.split(r"\r\x1b\[K", said) if part and "\n" not in part]
     assert drawn
     assert all(len(line) < 60 and re.search(r" \d+ s$", line) for line in drawn)
+    assert any("...   ready: loading weights   " in line for line in drawn), "the step is not cut for the label"
 
 
 def test_what_stays_on_a_terminal_is_the_verdict_and_the_note() -> None:
