@@ -39,8 +39,10 @@ _QUERY = re.compile(
     r"(?i)(?P<name>[?&](?:token|key|api_key|apikey|access_token|sig|signature|x-amz-[a-z-]+|password)=)[^&\s'\"#]+"
 )
 _SECRET_ENV = re.compile(
-    r"(?i)(?:TOKEN(?!S|IZ)|API_?KEY|APIKEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE_?KEY|ACCESS_?KEY|AUTHORIZATION|COOKIE)"
+    r"(?i)(?:TOKEN(?!S|IZ)|API_?KEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE_?KEY|ACCESS_?KEY|AUTHORIZATION|COOKIE"
+    r"|_AUTH$)"
 )
+_SECRET_FLAG = re.compile(rf"(?i)^--?[\w-]*?{_SECRET_NAME}$")
 _HARMLESS_VALUE = re.compile(
     r"(?i)^[\[('\"]*(?:none|null|true|false|\d{1,7}(?:\.\d+)?|<[^>]*>|\$\{?\w+\}?|\*+|)[\])'\"]*$"
 )
@@ -69,12 +71,30 @@ def redact(text: str) -> str:
     return text
 
 
+def redact_known(text: str) -> str:
+    """Only what is a secret wherever it stands: tokens of known issuers, credentials in URLs. Commands stay usable."""
+    return _URL.sub(rf"\g<scheme>{MASK}@", _WHOLE.sub(MASK, text))
+
+
 def redact_env(env: Mapping[str, str]) -> dict[str, str]:
     """Environment with the values of secret-looking names masked, and secrets inside other values too."""
-    return {
-        name: MASK if value and _SECRET_ENV.search(name) and not _HARMLESS_VALUE.match(value) else redact(value)
-        for name, value in env.items()
-    }
+    return {name: MASK if is_secret(name, value) else redact(value) for name, value in env.items()}
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable holds a secret: by its name, unless the value is a switch, a `$NAME` or a count of tokens."""
+    return is_secret_name(name) and _secret_value(name, value)
+
+
+def is_secret_flag(flag: str, value: str) -> bool:
+    """The same for a flag: of `--api-key` yes, of `--max-num-batched-tokens` no."""
+    return bool(_SECRET_FLAG.match(flag)) and not _COUNTS.search(flag) and _secret_value(flag, value)
+
+
+def _secret_value(name: str, value: str) -> bool:
+    if value.isdigit() and len(value) > 1:
+        return "token" not in name.lower()
+    return not _HARMLESS_VALUE.match(value)
 
 
 def is_secret_name(name: str) -> bool:

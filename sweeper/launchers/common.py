@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import re
 import shlex
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +13,11 @@ from pathlib import Path
 import psutil
 
 from sweeper.core.errors import EnvironmentNotReady, LaunchFailed
+from sweeper.core.redact import is_secret, is_secret_flag, redact_known
 
 LOOPBACK = "127.0.0.1"
 _PORTS = range(20000, 32000)
 """Below the range from which Linux takes ports of outgoing connections (32768..60999), which could steal a free one."""
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_AUTH$", re.IGNORECASE)
-_SECRET_FLAG = re.compile(r"^--?(api-key|hf-token|token|password|auth-token)(=|$)", re.IGNORECASE)
 
 
 def free_port() -> int:
@@ -75,29 +73,24 @@ def fill_all(words: Iterable[str], *, port: int, host: str) -> tuple[str, ...]:
     return tuple(fill(word, port=port, host=host) for word in words)
 
 
-def is_secret(name: str) -> bool:
-    """Whether the value of an environment variable of that name must not be written down."""
-    return bool(_SECRET.search(name))
-
-
 def redact(env: Mapping[str, str]) -> dict[str, str]:
     """Secret values replaced by `$NAME`, which is also what a pasted shell line needs."""
-    return {name: f"${name}" if is_secret(name) else value for name, value in env.items()}
+    return {name: f"${name}" if is_secret(name, value) else redact_known(value) for name, value in env.items()}
 
 
 def redact_argv(argv: Sequence[str]) -> tuple[str, ...]:
     """Values of `--api-key` and its like replaced by `$SECRET`."""
     out: list[str] = []
-    hide = False
+    before = ""
     for word in argv:
-        flag = _SECRET_FLAG.match(word)
-        if hide:
+        flag, equals, value = word.partition("=")
+        if is_secret_flag(before, word):
             out.append("$SECRET")
-        elif flag and flag.group(2):
-            out.append(word.split("=", 1)[0] + "=$SECRET")
+        elif equals and is_secret_flag(flag, value):
+            out.append(f"{flag}=$SECRET")
         else:
-            out.append(word)
-        hide = bool(flag and not flag.group(2))
+            out.append(redact_known(word))
+        before = word
     return tuple(out)
 
 

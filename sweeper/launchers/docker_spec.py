@@ -12,6 +12,7 @@ from docker.types import DeviceRequest, LogConfig, Ulimit
 from docker.types import Mount as DockerMount
 
 from sweeper.core.errors import LaunchFailed
+from sweeper.core.redact import is_secret, redact_known
 from sweeper.core.values import LaunchPlan, Mount
 from sweeper.launchers import common
 from sweeper.launchers.docker_image import ImageFacts
@@ -163,7 +164,7 @@ def by_hand(spec: Spec) -> str:
     if spec.cwd:
         words += ["-w", spec.cwd]
     for name, value in spec.env.items():
-        words += ["-e", name if common.is_secret(name) else f"{name}={value}"]
+        words += ["-e", name if is_secret(name, value) else f"{name}={redact_known(value)}"]
     argv = spec.argv
     if spec.entrypoint is not None:
         words += ["--entrypoint", spec.entrypoint[0] if spec.entrypoint else ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.core.redact import redact, redact_env
+from sweeper.core.redact import is_secret, is_secret_flag, redact, redact_env, redact_known
 
 WORD = "abcDEF123456" * 3
 
@@ -66,3 +66,49 @@ def test_environment_values_go_by_the_name() -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "NO": "***",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_TOKEN", "hf_abc"),
+        ("REGISTRY_AUTH", "dXNlcg=="),
+        ("DB_PASSWD", "1234"),
+        ("NGC_API_KEY", "x"),
+        ("AWS_ACCESS_KEY_ID", "y"),
+        ("SESSION_COOKIE", "z"),
+    ],
+)
+def test_a_variable_is_a_secret_by_its_name(name: str, value: str) -> None:
+    assert is_secret(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("MAX_TOKENS", "4096"),
+        ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
+        ("HF_TOKEN", "$HF_TOKEN"),
+        ("HF_TOKEN", ""),
+    ],
+)
+def test_a_switch_a_count_and_a_reference_are_no_secrets(name: str, value: str) -> None:
+    assert not is_secret(name, value)
+
+
+@pytest.mark.parametrize("flag", ["--api-key", "--hf-token", "--auth_token", "-token", "--db-password"])
+def test_a_flag_of_a_secret(flag: str) -> None:
+    assert is_secret_flag(flag, "hunter2")
+
+
+@pytest.mark.parametrize("flag", ["--max-num-batched-tokens", "--tokenizer", "--num-speculative-tokens", "--key", "x"])
+def test_a_flag_of_no_secret(flag: str) -> None:
+    assert not is_secret_flag(flag, "8192")
+
+
+def test_a_command_keeps_its_json_and_loses_known_tokens() -> None:
+    words = '{"method": "mtp", "num_speculative_tokens": 3}'
+    assert redact_known(words) == words
+    assert redact_known("--download https://me:pw@host/x") == "--download https://***@host/x"
+    assert "hf_" not in redact_known("hf_abcdefgh12345678")
