@@ -51,6 +51,11 @@ class FakeContainer:
     def remove(self, force: bool) -> None:
         self.calls.append("remove")
 
+    def top(self) -> dict[str, Any]:
+        if self.state["Status"] != "running":
+            raise docker.errors.APIError("409 Conflict", explanation=f"container {self.id} is not running")
+        return {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", "4711", "vllm"], ["root", "4800", "worker"]]}
+
 
 class FakeClient:
     """Client, its `containers`, `images` and `api` in one object."""
@@ -152,6 +157,13 @@ def test_the_container_is_stopped_and_removed_and_its_log_kept(tmp_path: Path) -
     assert client.container.calls == ["start", "stop 3", "remove"]
     assert (ended.code, ended.how, ended.stopped_by_us) == (143, "docker stop (SIGTERM)", True)
     assert (tmp_path / "s.log").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_containers_processes_have_the_hosts_numbers(tmp_path: Path) -> None:
+    with start(FakeClient(), tmp_path / "s.log") as server:
+        assert server.pids() == (4711, 4800)
+        server.stop(1.0)
+        assert server.pids() is None
 
 
 def test_memory_death_is_told_from_other_deaths(tmp_path: Path) -> None:

@@ -135,6 +135,17 @@ def test_children_in_other_sessions_and_with_emptied_environments_end_too(log: P
     assert family() == []
 
 
+def test_the_whole_family_belongs_to_the_server(log: Path) -> None:
+    program = (
+        "import subprocess, time; subprocess.Popen(['sleep', '9'], env={}); print('up', flush=True); time.sleep(9)"
+    )
+    with start(log, program) as server:
+        until(lambda: b"up" in log.read_bytes())
+        assert server.record.pid in server.pids()
+        assert len(server.pids()) == 2
+    assert server.pids() == ()
+
+
 def test_children_that_outlive_their_parent_are_ended_by_stop(log: Path) -> None:
     server = start(log, WITH_CHILDREN + "os._exit(1)")
     until(server.poll)
