@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from sweeper.boards import board, board_of
-from sweeper.config_models import model_geometry
+from sweeper.checkpoint import model_geometry
 from sweeper.core import codec
 from sweeper.core.arguments import runs_on_cpu
 from sweeper.core.energy import MachineWindow
@@ -24,6 +24,9 @@ from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 from sweeper.store.record import RunRecord
 from sweeper.store.rundir import read_requests
 
+UNEQUAL = 2 / 3
+"""Slowest over fastest stream; drafts alone spread streams by a fifth."""
+
 
 def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]]:
     """What a report says beside a point: share of the speed of light, idle GPUs, speculation, steadiness."""
@@ -37,6 +40,7 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
             *_speculation(record, cell, point, limit),
             *_failed_launches(record, cell),
             *_steady(point),
+            *_unequal(point),
             *_outliers(record, cell, point),
             *_energy_runs(record, cell, point),
         )
@@ -141,6 +145,13 @@ def _steady(point: DecodePoint) -> list[str]:
         f"unsteady at concurrency {point.concurrency}: {parts} tok/s in five equal parts of the window, "
         f"CV {found.cv:.0%}"
     ]
+
+
+def _unequal(point: DecodePoint) -> list[str]:
+    slowest, fastest = point.stream_range_tok_s or (0.0, 0.0)
+    if slowest >= UNEQUAL * fastest:
+        return []
+    return [f"streams are served unequally at concurrency {point.concurrency}: {slowest:.0f} to {fastest:.0f} tok/s"]
 
 
 def _outliers(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:

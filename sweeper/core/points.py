@@ -82,5 +82,7 @@ class DecodePoint:
     energy: Energy | None = None
     series_tok_s: tuple[float, ...] = ()
     """Tokens per second in equal slices of the window."""
+    stream_range_tok_s: tuple[float, float] | None = None
+    """Slowest and fastest of the streams that decode throughout the window."""
     steps_s: float | None = None
     seed: int | None = None

@@ -43,6 +43,7 @@ def bench_object(point: DecodePoint) -> dict[str, Any]:
         "steps_s": _round(point.steps_s),
         "acceptance_per_position": [_round(p) for p in accepted.per_position] if accepted else None,
         "series_tok_s": [_round(v) for v in point.series_tok_s],
+        "stream_range_tok_s": [_round(v) for v in point.stream_range_tok_s] if point.stream_range_tok_s else None,
         "energy": _energy(point),
         "seed": point.seed,
         "tokens_flag": source_flag(point.tokens_source),

@@ -20,6 +20,7 @@ from sweeper.core.windows import (
     quantiles_ms,
     series,
     serving_tok_s,
+    stream_rates,
     sustained_window,
     tokens_at,
     ttft_s,
@@ -143,6 +144,7 @@ def decode_point(
         errors=error_lines(traces),
         invalid=tuple(invalid),
         energy=energy,
+        stream_range_tok_s=_stream_range(traces, window) if window and source != "chunks" else None,
         series_tok_s=series(traces, window, slices=_slices(window)) if window and source != "chunks" else (),
         steps_s=events_per_s(traces, window) if window else None,
         seed=asked.seed,
@@ -180,6 +182,11 @@ def energy_with_tokens(energy: Energy, traces: Sequence[StreamTrace], from_s: fl
     if energy.joules is None or tokens <= 0:
         return energy
     return replace(energy, joules_per_1k_tokens=1000 * energy.joules / tokens)
+
+
+def _stream_range(traces: Sequence[StreamTrace], window: Window) -> tuple[float, float] | None:
+    rates = stream_rates(traces, window)
+    return (min(rates), max(rates)) if rates else None
 
 
 def _slices(window: Window) -> int:

@@ -143,6 +143,13 @@ def test_a_window_that_drifts_is_told_with_its_parts() -> None:
     assert enricher(made)(PLAIN, steady) == ()
 
 
+def test_streams_that_are_served_unequally_are_told() -> None:
+    unfair = replace(point(300.0), concurrency=4, stream_range_tok_s=(20.0, 120.0))
+    made = record({PLAIN: unfair}, gpu=None)
+    assert enricher(made)(PLAIN, unfair) == ("streams are served unequally at concurrency 4: 20 to 120 tok/s",)
+    assert enricher(made)(PLAIN, replace(unfair, stream_range_tok_s=(70.0, 80.0))) == ()
+
+
 def test_a_launch_far_from_the_others_is_named_and_kept() -> None:
     made = record({}, gpu=None)
     name = cell_id(PLAIN)
