@@ -1,6 +1,6 @@
 """Every fault and 100 healthy servers, through `sweeper check` over HTTP; prints the table.
 
-    python -m benchmarks.check_faults [--healthy 100] [--work DIR] [--only TEXT] [--every-format]
+    python -m benchmarks.check_faults [--healthy 100] [--work DIR] [--only TEXT] [--every-format] [--drawn]
 
 Needs torch and transformers. Exit 1 when a fault is missed or a healthy server is accused.
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ from sweeper.core.numerics import MIN_TYPICAL, Check, Figures
 
 QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4")
 HEALTHY_QUANTS = ("bf16", "fp8", "nvfp4")
+DRAWN_QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4", "nvfp4 weight-only")
+DRAWN_SEEDS = 3
 WORKERS = 4
 
 
@@ -56,7 +58,8 @@ def check(run: Run) -> Result:
     """One server, one check, in this process."""
     torch.set_num_threads(1)
     case = CASES[run.fault] if run.fault is not None else Case(name="healthy", make=Faults, tp=run.tensor_parallel)
-    model = load(run.folder, case.make(), case.noise(run.seed))
+    noise = replace(case.noise(run.seed), weight_only=run.quant.endswith("weight-only"))
+    model = load(run.folder, case.make(), noise)
     begun = time.monotonic()
     with serving(model, seed=run.seed, strict=case.strict) as url:
         found = check_server(url, None, run.folder / FILE_NAME)
@@ -77,33 +80,49 @@ def _largest(groups: list[Figures]) -> str:
     return f"{max((group.shift or 0.0 for group in groups), key=abs):+.4f}"
 
 
-def build(work: Path) -> dict[str, Path]:
-    """The speaking canary in every format, made once."""
-    folders = {}
+def build(work: Path, drawn: bool) -> dict[str, list[Path]]:
+    """Canaries of every format, made once: the speaking one, or `tiny` drawn from several seeds."""
+    folders: dict[str, list[Path]] = {}
     for quant in QUANTS:
-        folders[quant] = work / f"speaking-{quant}"
-        if not (folders[quant] / FILE_NAME).is_file():
-            make(Order(like="speaking", quant=quant, keep_weights=True, out=folders[quant]))
-            print(f"built {folders[quant].name}", file=sys.stderr, flush=True)
+        orders = [Order(like="speaking", quant=quant, keep_weights=True, out=work / f"speaking-{quant}")]
+        if drawn:
+            orders = [
+                Order(like="tiny", quant=quant, seed=seed, out=work / f"tiny-{quant}-{seed}")
+                for seed in range(DRAWN_SEEDS)
+            ]
+        for order in orders:
+            if not (order.out / FILE_NAME).is_file():
+                make(order)
+                print(f"built {order.out.name}", file=sys.stderr, flush=True)
+        folders[quant] = [order.out for order in orders]
     return folders
 
 
-def plan(folders: dict[str, Path], healthy: int, only: str, every_format: bool) -> list[Run]:
+def plan(
+    folders: dict[str, list[Path]], healthy: int, only: str, every_format: bool, quants: tuple[str, ...]
+) -> list[Run]:
     """Faults, each in one of its formats by turns or in all; then healthy servers, a quarter of them as two ranks."""
+    drawn = quants == DRAWN_QUANTS
     broken = [
-        Run(folder=folders[quant], quant=quant, seed=index, fault=index)
+        Run(folder=folders[quant][index % len(folders[quant])], quant=quant, seed=index, fault=index)
         for index, case in enumerate(CASES)
-        for quant in (case.quants if every_format else [case.quants[index % len(case.quants)]])
+        for quant in _formats(case, index, every_format, drawn)
         if only in case.name
     ]
-    quants = [HEALTHY_QUANTS[number % len(HEALTHY_QUANTS)] for number in range(healthy)]
-    return broken + [
-        Run(folder=folders[quant], quant=quant, seed=seed, tensor_parallel=2 if seed % 4 == 3 else 1)
-        for seed, quant in enumerate(quants)
-    ]
+    return broken + [_healthy(folders, quants[number % len(quants)], number) for number in range(healthy)]
 
 
-def table(results: list[Result]) -> str:
+def _formats(case: Case, index: int, every_format: bool, drawn: bool) -> list[str]:
+    possible = [quant for quant in case.quants if not (drawn and quant in case.drowned)]
+    return possible if every_format else [possible[index % len(possible)]]
+
+
+def _healthy(folders: dict[str, list[Path]], quant: str, seed: int) -> Run:
+    own = folders[quant.split()[0]]
+    return Run(folder=own[seed % len(own)], quant=quant, seed=seed, tensor_parallel=2 if seed % 4 == 3 else 1)
+
+
+def table(results: list[Result], quants: tuple[str, ...]) -> str:
     lines = [
         "| fault | format | verdict | largest NLL shift | largest KL | largest typical KL | first reason |",
         "|---|---|---|---|---|---|---|",
@@ -117,7 +136,7 @@ def table(results: list[Result]) -> str:
         "| healthy servers | format | judged right | largest NLL shift | largest KL | largest typical KL |",
         "|---|---|---|---|---|---|",
     ]
-    for quant in HEALTHY_QUANTS:
+    for quant in quants:
         own = [r for r in results if r.run.fault is None and r.run.quant == quant]
         if own:
             right = sum(result.verdict == "right" for result in own)
@@ -135,10 +154,12 @@ def main() -> int:
     parser.add_argument("--healthy", type=int, default=100)
     parser.add_argument("--only", default="", help="faults whose name holds this text")
     parser.add_argument("--every-format", action="store_true", help="every fault in every format (an hour)")
+    parser.add_argument("--drawn", action="store_true", help="drawn weights (`tiny`, several seeds), not the speaking")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sweeper-check-faults")
     args = parser.parse_args()
     begun = time.monotonic()
-    runs = plan(build(args.work), args.healthy, args.only, args.every_format)
+    quants = DRAWN_QUANTS if args.drawn else HEALTHY_QUANTS
+    runs = plan(build(args.work, args.drawn), args.healthy, args.only, args.every_format, quants)
     results = []
     with ProcessPoolExecutor(WORKERS) as pool:
         for result in pool.map(check, runs):
@@ -146,7 +167,7 @@ def main() -> int:
             name = "healthy" if result.run.fault is None else CASES[result.run.fault].name
             print(f"{len(results)}/{len(runs)} {name} {result.run.quant}: {result.verdict} {result.figures} "
                   f"{result.seconds:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
-    print(table(results))
+    print(table(results, quants))
     faults = [result for result in results if result.run.fault is not None]
     healthy = [result for result in results if result.run.fault is None]
     caught = sum(result.verdict in ("degraded", "garbage") for result in faults)

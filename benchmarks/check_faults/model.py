@@ -56,6 +56,8 @@ class Noise:
     exact: bool = False
     seed: int = 0
     tensor_parallel: int = 1
+    weight_only: bool = False
+    """Activations stay bf16 whatever the checkpoint's format, as in Marlin kernels."""
 
     def splits(self, large: bool) -> int:
         """Kernels tile differently by batch size and by machine."""
@@ -220,7 +222,7 @@ class Model:
 
     def _quantised(self, x: Tensor) -> Tensor:
         """Activations as a kernel of this format sees them."""
-        if self.noise.exact:
+        if self.noise.exact or self.noise.weight_only:
             return x
         if self.quant == "fp8":
             scale = (x.abs().amax(-1, keepdim=True) / 448).clamp(min=1e-12)

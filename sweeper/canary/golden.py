@@ -90,10 +90,20 @@ def _tolerance(names: str, nll_shift: float, kl_topk: float, argmax_agreement: f
 
 
 _KERNELS = "FlashInfer tests/moe, element-wise: bf16 1e-2, fp8 1e-1, nvfp4 2e-1, mxfp4 95 % within 1.0 + 5 %"
-_MEASURED = "drawn 2- and 4-layer canaries in bf16 against this reference: KL 0.010 to 0.011, agreement 0.97"
-_tolerance("bf16 nvfp4-w4a16 int4", 0.02, 0.03, 0.94, f"{_MEASURED}; weights exact, activations bf16; {_KERNELS}")
-_tolerance("fp8 fp8-block", 0.05, 0.08, 0.90, f"activations in e4m3; {_KERNELS}")
-_tolerance("nvfp4 mxfp4", 0.25, 0.25, 0.75, f"activations in e2m1, fp8 or bf16 as the backend likes; {_KERNELS}")
+_MEASURED = "healthy `tiny` canaries over seeds (benchmarks/check_faults --drawn) reach"
+_tolerance(
+    "bf16 nvfp4-w4a16 int4", 0.02, 0.02, 0.94,
+    f"weights exact, activations bf16: {_MEASURED} shift 0.009, KL 0.003; {_KERNELS}",
+)  # fmt: skip
+_tolerance(
+    "fp8 fp8-block", 0.05, 0.04, 0.90,
+    f"activations in e4m3 or bf16: {_MEASURED} shift 0.017, KL 0.011; {_KERNELS}",
+)  # fmt: skip
+_tolerance(
+    "nvfp4 mxfp4", 0.12, 0.15, 0.75,
+    f"activations in e2m1, fp8 or bf16 as the backend likes: {_MEASURED} shift 0.054, KL 0.055 in e2m1, "
+    f"and bf16's figures where the backend multiplies weights only; {_KERNELS}",
+)  # fmt: skip
 
 
 def load(path: Path) -> GoldenFile:

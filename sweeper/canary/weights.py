@@ -21,21 +21,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPECIAL_IDS = 4
-CHAIN_LOGIT = 12.0
+CHAIN_LOGIT = 10.0
 OTHER_LOGIT = 2.5
+RESIDUAL_VARIANCE = 1.4
+"""Of what reaches the last norm, measured: 1 is the embedding's, the rest all branches'."""
 CLIP = 6.0
 """Draws beyond this many deviations are clipped, so the largest weight of a group is known before it is drawn."""
 
 _GAIN = {
     Role.EMBED: 1.0,
-    Role.ROUTER: 3.5,
+    Role.ROUTER: 2.0,
     Role.GATE: 1.0,
     Role.ATTENTION_IN: 1.0,
     Role.LINEAR_ATTENTION: 1.0,
     Role.EXPERT_IN: 1.4,
     Role.MLP_IN: 1.4,
 }
-_BRANCH = {Role.EXPERT_OUT: 1.8, Role.MLP_OUT: 1.2, Role.ATTENTION_OUT: 2.5}
+_BRANCH = {Role.EXPERT_OUT: 0.6, Role.MLP_OUT: 0.4, Role.ATTENTION_OUT: 0.5}
 """Gain of a projection back into the residual stream, before division by sqrt(layers)."""
 
 
@@ -94,7 +96,7 @@ class RandomWeights:
         if spec.role is Role.EMBED:
             return 1.0
         if spec.role is Role.HEAD:
-            chance = (CHAIN_LOGIT**2) * 5.0 / spec.shape[-1]
+            chance = CHAIN_LOGIT**2 * RESIDUAL_VARIANCE / spec.shape[-1]
             return math.sqrt(max(1.0, OTHER_LOGIT**2 - chance) / spec.shape[-1])
         fan_in = math.prod(spec.shape[1:]) if len(spec.shape) < 3 or spec.shape[1] == 1 else spec.shape[1]
         gain = _GAIN.get(spec.role) or _BRANCH[spec.role] / math.sqrt(self._layers)
@@ -111,8 +113,8 @@ class RandomWeights:
         weight = self._normal(spec.name, spec.shape, self.deviation(spec))
         embed = self._normal("model.embed_tokens.weight", spec.shape, 1.0)
         following = torch.tensor(successors(vocab, self._seed))
-        # The last norm divides by the residual's size, which the branches raise to about sqrt(1 + 4).
-        weight[following] += embed * (CHAIN_LOGIT * math.sqrt(5.0) / hidden)
+        # The last norm divides by the residual's size, which the branches raise.
+        weight[following] += embed * (CHAIN_LOGIT * math.sqrt(RESIDUAL_VARIANCE) / hidden)
         weight[:SPECIAL_IDS] = 0.0
         return weight
 
