@@ -1,4 +1,4 @@
-"""A checkpoint folder on disk: its shape and the exact size of its weights, without loading any.
+"""What a checkpoint on this disk says about itself: geometry, size, and whether it is whole, without loading any of it.
 
 Reads `config.json`, `model.safetensors.index.json` and the headers of the `.safetensors` files. A file is eight bytes
 with its header's length, little endian; the header, JSON, tensor name -> dtype, shape, data_offsets; then the data.
@@ -8,110 +8,69 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper import catalogue
 from sweeper.core.errors import BadFile, UsageError
-from sweeper.core.geometry import Geometry, UnknownGeometry, geometry_from_config
+from sweeper.core.geometry import Geometry, geometry_from_config
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library itself."""
+_INDEX = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """What a folder holds. Sizes in bytes, of tensor data only."""
-
-    folder: Path
-    geometry: Geometry
-    weights_bytes: int
-    bytes_by_part: dict[str, int]
-    """routed, mtp and the rest: what the tensor names tell."""
-    tensors: int
-    files: tuple[str, ...]
-
-
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Raises UsageError where the folder or its weights are missing, BadFile where a file is broken or cut off."""
-    path = Path(folder).expanduser()
-    config = read_config(path)
-    shape = _geometry(path, config)
-    files = _weight_files(path)
-    by_part: dict[str, int] = {}
-    tensors = 0
-    for file in files:
-        for name, size in tensor_sizes(file).items():
-            tensors += 1
-            part = _part_of(name, shape)
-            by_part[part] = by_part.get(part, 0) + size
-    return Checkpoint(
-        folder=path,
-        geometry=shape,
-        weights_bytes=sum(size for part, size in by_part.items() if part != "mtp"),
-        bytes_by_part=by_part,
-        tensors=tensors,
-        files=tuple(file.name for file in files),
-    )
-
-
-def read_geometry(folder: str | Path) -> Geometry:
-    """Only the shape. Raises as `read_checkpoint`."""
-    path = Path(folder).expanduser()
-    return _geometry(path, read_config(path))
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """`config.json` of a folder."""
-    if not path.is_dir():
-        raise UsageError(
-            f"no model folder {path}", hint="give the folder that holds config.json, or a hub id such as org/name"
-        )
-    return _json(path / "config.json", hint="a checkpoint folder holds config.json and *.safetensors")
-
-
-def _geometry(path: Path, config: dict[str, Any]) -> Geometry:
+def model_geometry(model: str) -> Geometry | None:
+    """From the folder's config.json, else from the catalogue; None: neither knows the model."""
+    config = _json(Path(model) / "config.json")
+    if config is None:
+        return catalogue.geometry(model)
     try:
         return geometry_from_config(config)
-    except UnknownGeometry as error:
-        raise BadFile(str(path / "config.json"), error.message.removeprefix("config.json: "), hint=error.hint) from None
+    except UsageError:
+        return None
 
 
-def _json(file: Path, *, hint: str) -> dict[str, Any]:
+def weights_bytes(model: str) -> int | None:
+    """Bytes of the weight files; None when the model is not on this disk."""
+    path = Path(model)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadFile(str(file), "no such file", hint=hint) from None
-    except json.JSONDecodeError as error:
-        raise BadFile(str(file), f"not JSON: {error.msg}", line=error.lineno, hint=hint) from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise BadFile(str(file), f"cannot be read: {error}", hint=hint) from None
-    if not isinstance(data, dict):
-        raise BadFile(str(file), "not a JSON object", hint=hint)
-    return data
+        if path.is_file():
+            return path.stat().st_size
+        files = [*path.glob("*.safetensors"), *path.glob("*.gguf")]
+        return sum(file.stat().st_size for file in files) if files else None
+    except OSError:
+        return None
 
 
-def _weight_files(path: Path) -> list[Path]:
-    index = path / "model.safetensors.index.json"
-    if not index.exists():
-        found = sorted(path.glob("*.safetensors"))
-        if not found:
-            raise UsageError(f"no *.safetensors in {path}", hint="download the weights, or give another folder")
-        return found
-    weight_map = _json(index, hint="download the index again").get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise BadFile(str(index), "no list of tensors", key="weight_map", hint="download the index again")
-    files = [path / str(name) for name in sorted(set(weight_map.values()))]
-    missing = [file.name for file in files if not file.is_file()]
+def model_problem(model: str) -> str | None:
+    """Why a checkpoint written as a path cannot be loaded; None when nothing is wrong that can be seen from outside.
+
+    Reads the header of every safetensors file (kilobytes each), not the weights.
+    """
+    if not model.startswith(("/", ".", "~")):
+        return None
+    path = Path(model)
+    if not path.exists():
+        return f"the model {model} does not exist; look with: ls {path.parent}"
+    if path.is_file():
+        return None
+    if not (path / "config.json").is_file():
+        return f"{model} has no config.json: not a checkpoint folder"
+    if _json(path / "config.json") is None:
+        return f"{path / 'config.json'} is not a JSON object"
+    index = _json(path / _INDEX) or {}
+    listed = index.get("weight_map")
+    wanted = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
+    missing = [name for name in wanted if not (path / name).is_file()]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise BadFile(
-            str(index),
-            f"{len(missing)} of {len(files)} weight files are missing: {', '.join(missing[:3])}{more}",
-            key="weight_map",
-            hint="the download is not complete; run it again",
-        )
-    return files
+        return f"{model} is incomplete: {len(missing)} of {len(wanted)} weight files are missing, first {missing[0]}"
+    try:
+        for file in sorted(path.glob("*.safetensors")):
+            tensor_sizes(file)
+    except BadFile as broken:
+        return f"{broken.message}; {broken.hint}"
+    return None
 
 
 def tensor_sizes(file: Path) -> dict[str, int]:
@@ -162,14 +121,9 @@ def _header(file: Path) -> tuple[dict[str, Any], int, int]:
     return header, 8 + length, size
 
 
-def _part_of(name: str, shape: Geometry) -> str:
-    if name.startswith("mtp.") or ".mtp." in name:
-        return "mtp"
-    pieces = name.split(".")
-    if "layers" in pieces:
-        after = pieces[pieces.index("layers") + 1 :]
-        if after and after[0].isdigit() and int(after[0]) >= shape.layers:
-            return "mtp"
-    if ".experts." in name:
-        return "routed"
-    return "other"
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None

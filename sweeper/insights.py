@@ -16,7 +16,7 @@ from sweeper.core.energyruns import STABLE_CV, energy_over_runs, underutilised
 from sweeper.core.mtp import mtp_effect, paired_cell
 from sweeper.core.observations import MachineBefore, MachineWatched
 from sweeper.core.points import DecodePoint
-from sweeper.core.presets import runs_of
+from sweeper.core.presets import RunFigure, runs_of
 from sweeper.core.roofline import Board, Reached, SpeedOfLight, context_of, held_against, reached, speed_of_light
 from sweeper.core.stats import outliers, steadiness
 from sweeper.core.values import Cell, Hardware
@@ -43,6 +43,7 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
             *_unequal(point),
             *_outliers(record, cell, point),
             *_energy_runs(record, cell, point),
+            *_energy_phases(record, cell, point),
         )
 
     return enrich
@@ -169,20 +170,44 @@ def _energy_runs(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]
     """Spread over the repetitions of the end-to-end protocol, of every launch."""
     if point.preset != "energy-e2e" or point.energy is None or point.energy.joules is None:
         return []
-    runs = [
-        1000 * run.joules / run.tokens
-        for trial in record.trials.values()
-        if record.cells[trial.cell_id] == cell
-        for run in runs_of(read_requests(record.run.path / "trials" / trial.trial / "requests.jsonl.gz"))
-        if (run.batch, run.osl) == (point.concurrency, point.osl) and run.joules is not None and run.tokens
-    ]
-    found = energy_over_runs(runs)
+    runs = _repetitions(record, cell, point)
+    found = energy_over_runs([1000 * r.joules / r.tokens for r in runs if r.joules is not None and r.tokens])
     if found is None or found.sd is None or found.cv is None:
         return []
     gate = "stable" if found.stable else "not stable"
     return [
         f"energy at OSL {point.osl}: {found.mean:.1f} ± {found.sd:.1f} J per 1,000 tokens over {found.runs} runs, "
         f"CV {found.cv:.1%}: {gate} (gate {STABLE_CV:.0%})"
+    ]
+
+
+def _energy_phases(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+    """Both phases apart, of the last launch that has them."""
+    if point.preset != "energy-phases":
+        return []
+    phases = {run.phase: run for run in _repetitions(record, cell, point) if run.joules is not None}
+    prefill, decode = phases.get("prefill"), phases.get("decode")
+    if prefill is None or decode is None or prefill.joules is None or decode.joules is None:
+        return []
+    return [
+        f"energy at batch {point.concurrency}: prefill {prefill.joules:.3g} J a call at {_watts(prefill)}; "
+        f"decode {decode.joules * 32 / decode.osl:.3g} J per 32 tokens a stream at {_watts(decode)}"
+    ]
+
+
+def _watts(run: RunFigure) -> str:
+    share = f" ({run.power_share:.0%} of the limit)" if run.power_share is not None else ""
+    return f"{run.mean_w:.0f} W{share}" if run.mean_w is not None else "unknown power"
+
+
+def _repetitions(record: RunRecord, cell: Cell, point: DecodePoint) -> list[RunFigure]:
+    """What the energy presets stored, of every launch of the cell, in order."""
+    return [
+        run
+        for trial in record.trials.values()
+        if record.cells[trial.cell_id] == cell
+        for run in runs_of(read_requests(record.run.path / "trials" / trial.trial / "requests.jsonl.gz"))
+        if (run.batch, run.osl) == (point.concurrency, point.osl)
     ]
 
 

@@ -182,14 +182,14 @@ def hardware(matrix: Matrix) -> Hardware:
 
 def geometry_of(model: str) -> Geometry | None:
     """A model's geometry: from its folder, else from the catalogue; None where neither knows it."""
-    from sweeper.config_models import model_geometry
+    from sweeper.checkpoint import model_geometry
 
     return model_geometry(model)
 
 
 def precheck(cell: Cell) -> seen.LaunchProblem | None:
     """What is wrong with the cell's checkpoint on this disk, seen before anything is started; None: nothing."""
-    from sweeper.config_models import model_problem
+    from sweeper.checkpoint import model_problem
 
     problem = None if cell.url else model_problem(cell.model)
     if problem is None:

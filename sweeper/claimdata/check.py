@@ -11,8 +11,8 @@ from typing import Any
 from tabulate import tabulate
 
 from sweeper.boards import board
+from sweeper.checkpoint import model_geometry
 from sweeper.claimdata.figures import canonical_model
-from sweeper.config_models import model_geometry
 from sweeper.core.claims import NAMES, Claim, ClaimResult, ClaimVerdict, Figure
 from sweeper.core.claims_compare import words
 from sweeper.core.claims_distribution import Distribution, distribution

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sweeper.config_models import model_geometry, model_problem, weights_bytes
+from sweeper.checkpoint import model_geometry, model_problem, weights_bytes
 from sweeper.core import codec
 from sweeper.core.bounds import TimeBound, time_bound
 from sweeper.core.errors import UsageError

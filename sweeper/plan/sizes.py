@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sweeper.config_models import model_geometry, weights_bytes
+from sweeper.checkpoint import model_geometry, weights_bytes
 from sweeper.core.geometry import Geometry
 from sweeper.core.memory import GIB, MemoryFit, fit
 from sweeper.core.values import Cell, Hardware, Parallelism, Workload

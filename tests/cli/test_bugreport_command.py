@@ -80,7 +80,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     matrix.write_text(yaml.safe_dump(document, width=10_000), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        patch.setattr("sweeper.config_models.model_problem", lambda model: None)
+        patch.setattr("sweeper.checkpoint.model_problem", lambda model: None)
         assert main(["run", str(matrix), "--logs", str(base / "logs")]) == 1
     return base / "logs"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.checkpoint import model_geometry, model_problem, weights_bytes
 from sweeper.cli.main import main
-from sweeper.config_models import model_geometry, model_problem, weights_bytes
 from sweeper.plan.text import duration, ranges
 
 ROOT = Path(__file__).parent.parent.parent

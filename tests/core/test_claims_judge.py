@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sweeper.boards import board
+from sweeper.checkpoint import model_geometry
 from sweeper.claimdata.load import load_claims
-from sweeper.config_models import model_geometry
 from sweeper.core.claims import NAMES, Claim, Conditions, Figure, Reading, Source
 from sweeper.core.claims_compare import fit, same
 from sweeper.core.claims_distribution import distribution

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.checkpoint import model_geometry
 from sweeper.claimdata.load import load_claims
 from sweeper.claimdata.plan import matrix_text, write_matrix
-from sweeper.config_models import model_geometry
 from sweeper.core.claims import Claim
 from sweeper.core.claims_compare import DECISIVE
 from sweeper.core.expand import expand
