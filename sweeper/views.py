@@ -15,7 +15,8 @@ from sweeper.core.roofline import Reached
 from sweeper.core.textscores import TextComparison, TextScores, compare_text
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
-from sweeper.insights import machine_lines, machine_notes, reacher, within_bound
+from sweeper.insights import reacher, within_bound
+from sweeper.insights_machine import machine_lines, machine_notes
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.savings import saving

@@ -15,7 +15,8 @@ from sweeper.core.points import Acceptance, DecodePoint, Energy, Quantiles
 from sweeper.core.presets import RunFigure
 from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
-from sweeper.insights import board_of_record, enricher, machine_notes, reacher
+from sweeper.insights import board_of_record, enricher, reacher
+from sweeper.insights_machine import machine_notes
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.store.rundir import RunDir, append_requests
 
@@ -173,6 +174,22 @@ def test_repeated_energy_runs_show_their_spread_and_the_gate(tmp_path: Path) -> 
     assert enricher(made)(PLAIN, one) == (
         "energy at OSL 256: 1171.9 ± 39.1 J per 1,000 tokens over 3 runs, CV 3.3%: not stable (gate 3%)",
     )
+
+
+def test_the_phases_of_energy_are_told_apart(tmp_path: Path) -> None:
+    one = replace(point(100.0), preset="energy-phases", osl=16, concurrency=8)
+    made = record({PLAIN: one}, gpu=None)
+    made.run = RunDir(tmp_path)
+    prefill = RunFigure(phase="prefill", batch=8, osl=16, seconds=0.04, tokens=1024, joules=12.0, mean_w=300.0,
+                        power_share=0.5)  # fmt: skip
+    decode = replace(prefill, phase="decode", seconds=0.2, tokens=128, joules=20.0, mean_w=100.0, power_share=None)
+    rows = [{"workload": "phases-c8", "run": asdict(run)} for run in (prefill, decode)]
+    append_requests(made.run.trial(cell_id(PLAIN)) / "requests.jsonl.gz", rows)
+    assert enricher(made)(PLAIN, one) == (
+        "energy at batch 8: prefill 12 J a call at 300 W (50% of the limit); "
+        "decode 40 J per 32 tokens a stream at 100 W",
+    )
+    assert enricher(made)(PLAIN, replace(one, concurrency=1)) == ()
 
 
 def test_the_run_says_once_what_the_machine_did_to_it() -> None:
