@@ -133,7 +133,7 @@ def _announce(sweep: Sweep, options: RunOptions) -> None:
     reference = reference_of(sweep.matrix, sweep.expansion)
     event("planned", {"cells": cells, "excluded": excluded, "reference": reference})
     sweep.progress.note(
-        f"{sweep.run.path}: {len(cells)} cells to run, {len(excluded)} excluded"
+        f"{sweep.run.path}: {len(cells)} cell{'' if len(cells) == 1 else 's'} to run, {len(excluded)} excluded"
         + (f" (sweeper plan {options.matrix} says why)" if excluded else "")
     )
 

@@ -120,7 +120,10 @@ def status_text(status: Mapping[str, Any]) -> str:
     head = ", ".join(f"{count} {name}" for name, count in tally.items())
     state = "finished" if status["finished"] else "not finished"
     lines = [f"{status['run']}: {state}; {head}"]
-    lines += [f"  {row['outcome']:<13}{row['label']}" + (f"   {row['cause']}" if row["cause"] else "") for row in rows]
+    lines += [
+        f"  {row['outcome']:<13}{row['cell']}  {row['label']}" + (f"   {row['cause']}" if row["cause"] else "")
+        for row in rows
+    ]
     if status["running"]:
         lines.append(
             f"now: {status['running']['label']} in {status['running']['phase']}, since {status['running']['since']}"
@@ -269,7 +272,8 @@ def changes_text(changes: Sequence[Mapping[str, Any]]) -> str:
     if not changes:
         return "no verdict changed\n"
     lines = [f"  {item['label']}: {item['before']} -> {item['after']}" for item in changes]
-    return f"{len(changes)} verdict(s) changed\n" + "\n".join(lines) + "\n"
+    head = "1 verdict changed" if len(changes) == 1 else f"{len(changes)} verdicts changed"
+    return "\n".join([head, *lines]) + "\n"
 
 
 def _judgement(verdict: Verdict) -> str:

@@ -23,4 +23,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     changes = app.rejudge(app.read_run(args.logs, args.run), tuple(args.signatures), keep=args.keep)
     sys.stdout.write(json.dumps(changes, indent=1) + "\n" if args.json else app.changes_text(changes))
+    if changes and not args.keep:
+        print("only looked at; --keep writes them into the run's record", file=sys.stderr)
     return 0

@@ -45,7 +45,7 @@ def _list(entries: list[Signature]) -> None:
         grouped.setdefault(entry.id, []).append(entry)
     for name, group in grouped.items():
         engines = ",".join(dict.fromkeys(engine for entry in group for engine in entry.engines))
-        print(f"{name:<40} {group[0].severity:<9} {len(group):>2} wordings  {engines}")
+        print(f"{name:<40} {group[0].severity:<9} {len(group):>2} wording{' ' if len(group) == 1 else 's'}  {engines}")
 
 
 def _shown(entry: Signature) -> str:
