@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import cast
 
 from sweeper.core.points import Acceptance, DecodePoint, Energy, TokenSource
@@ -221,6 +222,12 @@ def _osl(asked: Asked, traces: Sequence[StreamTrace]) -> int | None:
     return asked.osl if _near(mean, asked.osl) else round(mean)
 
 
+def one_at_a_time(traces: Sequence[StreamTrace]) -> bool:
+    """No stream has its first token before the one before it has its last."""
+    spans = sorted((t.stamps[0], t.stamps[-1]) for t in traces if t.stamps)
+    return len(spans) > 1 and all(ended <= began for (_, ended), (began, _) in pairwise(spans))
+
+
 def _why_invalid(
     asked: Asked, traces: Sequence[StreamTrace], window: Window | None, source: str | None, isl: int | None
 ) -> list[str]:
@@ -237,10 +244,12 @@ def _why_invalid(
         why.append(f"{len(early)} of {len(traces)} streams ended early (shortest {shortest:.0f} of {asked.osl} tokens)")
     if not asked.open_loop:
         if window is None:
-            why.append(
-                f"there was no moment in which all {asked.concurrency} streams decoded: an output length of "
-                f"{asked.osl} does not outlast the prefill of the others"
+            reason = (
+                "each answer ended before the next began (no batching, or an output too short for the prefill)"
+                if one_at_a_time(traces)
+                else f"an output length of {asked.osl} does not outlast the prefill of the others"
             )
+            why.append(f"there was no moment in which all {asked.concurrency} streams decoded: {reason}")
         elif window.tokens(traces) < MIN_WINDOW_TOKENS * asked.concurrency:
             why.append(f"the window of {window.seconds:.2f} s holds under {MIN_WINDOW_TOKENS} tokens per stream")
     if source == "chunks":

@@ -165,6 +165,12 @@ def test_output_grows_until_it_outlasts_the_prefill_of_the_others(scripted: Star
     assert found.osl > 60
 
 
+def test_a_server_without_batching_has_no_common_window_and_is_named(scripted: Start) -> None:
+    found = point(scripted(serial=True, rate=500, ttft=0.01), dataclasses.replace(SHORT, concurrency=(2,)))
+    assert found.decode_tok_s is None
+    assert any("no batching" in why for why in found.invalid)
+
+
 def test_several_client_processes_make_one_point(scripted: Start) -> None:
     found = point(scripted(rate=100), processes=2)
     assert found.requests == 4

@@ -70,6 +70,8 @@ class Script:
     """The final usage comes with the finish reason."""
     cached_tokens: int = 0
     prefill_s_per_token: float = 0.0
+    serial: bool = False
+    """Answers one request at a time."""
     serial_prefill: bool = False
     """Prompts are read one after the other, not side by side."""
     early_stop: int | None = None
@@ -241,6 +243,9 @@ class _App:
             begin = max(arrived, self.prefill_free_at) if script.serial_prefill else arrived
             start = begin + script.prefill_s_per_token * n_prompt + script.ttft
             self.prefill_free_at = start
+        if script.serial:
+            start = max(arrived, self.prefill_free_at) + script.ttft
+            self.prefill_free_at = start + total / script.rate
         if not (script.streaming and asked.get("stream")):
             return await self.whole(asked, chat, n_prompt, total, start, writer)
         tally.running += 1
