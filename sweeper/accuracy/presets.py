@@ -59,7 +59,8 @@ def run_preset(
     judge = _judge_code if name == "codegen-pass1" else _judge_answer
     try:
         items = _ask_all(asker, content, judge, options, say)
-        return of_items(name, asker.model, "sweeper", items)
+        cut = asker.room and f"the server's context left {asker.room} tokens for an answer, not {options.max_tokens}"
+        return of_items(name, asker.model, "sweeper", items).model_copy(update={"note": cut})
     finally:
         asker.close()
 
@@ -81,8 +82,6 @@ def _ask_all(
         for answer in pool.map(one, tasks[1:]):
             found.append(answer)
             say(f"{len(found)} of {len(tasks)}")
-    if asker.room is not None:
-        say(f"the server's context leaves room for answers of {asker.room} tokens, not {options.max_tokens}")
     failed = [answer for answer in found if isinstance(answer, RequestProblem)]
     if failed:
         # A question that was not answered is neither right nor wrong: a share over the rest would mislead.

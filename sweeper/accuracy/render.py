@@ -53,5 +53,6 @@ def text_of(found: AccuracyResult) -> str:
     right = f"{found.right:g}" if float(found.right).is_integer() else f"{found.right:.3f}"
     line = f"{head}: {right} of {found.n} right, {100 * interval.share:.2f} % " \
            f"(95 %: {100 * interval.low:.1f} to {100 * interval.high:.1f} %)\n"  # fmt: skip
+    line += f"  note: {found.note}\n" if found.note else ""
     misses = [item for item in found.items if item.why and item.score < 1]
     return line + "".join(f"  {item.id}: {item.said or '-'} ({item.why})\n" for item in misses)

@@ -35,6 +35,8 @@ class AccuracyResult(BaseModel):
     items: list[Item] = Field(default_factory=list)
     nll: float | None = None
     tokens: int | None = None
+    note: str | None = None
+    """What a reader of the figure must know."""
 
     @property
     def perplexity(self) -> float | None:

@@ -16,7 +16,7 @@ from checking_server import Answer, served
 from sweeper.accuracy import result as results
 from sweeper.accuracy.importers import import_file
 from sweeper.accuracy.presets import code_of, final_answer, load_preset, natural_texts, run_preset
-from sweeper.accuracy.render import against
+from sweeper.accuracy.render import against, text_of
 from sweeper.accuracy.sandbox import network_prefix, run_python
 from sweeper.core.errors import BadFile, EnvironmentNotReady, UsageError
 
@@ -65,14 +65,13 @@ def test_a_short_context_is_asked_for_shorter_answers_over_the_route_it_has(chat
         text = content["choices"][0]["message"]["content"]
         return status, content if chat else {"choices": [{"text": text}]}
 
-    said: list[str] = []
     with served(answer) as url:
-        found = run_preset(url, None, "accuracy-40", say=said.append)
+        found = run_preset(url, None, "accuracy-40")
     assert found.right == 40
     assert {route for route, _ in asked} == {"/v1/chat/completions" if chat else "/v1/completions"}
     assert [tokens for _, tokens in asked[:3]] == [2048, 1024, 512]
     assert len(asked) == 42
-    assert any("512 tokens, not 2048" in line for line in said)
+    assert "left 512 tokens for an answer, not 2048" in text_of(found)
 
 
 def test_a_server_without_chat_is_asked_over_completions() -> None:
