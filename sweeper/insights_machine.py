@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,9 @@ def machine_lines(watched: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append(f"  before    {_before(codec.load(MachineBefore, item))}")
             continue
         found = codec.load(MachineWatched, item)
-        lines += [f"  GPUs      {found.workload} at {found.concurrency}: {_window(window)}" for window in found.windows]
+        for said, times in Counter(_window(window) for window in found.windows).items():
+            repeated = f" ({times} windows)" if times > 1 else ""
+            lines.append(f"  GPUs      {found.workload} at {found.concurrency}: {said}{repeated}")
     return lines
 
 

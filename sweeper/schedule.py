@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 from sweeper.core.matching import matches
 from sweeper.core.racing import Race, next_launches_of_tables
@@ -14,7 +15,8 @@ from sweeper.core.verdicts import Outcome, Verdict
 from sweeper.core.windows_point import source_flag
 
 MAX_UNJUDGED = 1
-Tables = dict[tuple[str, int, int | None, str | None], dict[str, list[float]]]
+Key = tuple[str, int, int | None, str | None]
+Tables = dict[Key, dict[str, list[float]]]
 
 
 def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Sequence[Verdict]]], Sequence[str]]:
@@ -63,9 +65,17 @@ def tables_of(verdicts: Mapping[str, Sequence[Verdict]]) -> Tables:
         for verdict in trials:
             if verdict.outcome is not Outcome.PASS:
                 continue
-            for point in verdict.points:
-                rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
-                if rate is not None:
-                    key = (point.preset, point.concurrency, point.osl, source_flag(point.tokens_source))
-                    tables.setdefault(key, {}).setdefault(cell_id, []).append(rate)
+            for key, rates in _rates(verdict).items():
+                tables.setdefault(key, {}).setdefault(cell_id, []).append(fmean(rates))
     return tables
+
+
+def _rates(verdict: Verdict) -> dict[Key, list[float]]:
+    """Several where two workloads ask the same of one server."""
+    rates: dict[Key, list[float]] = {}
+    for point in verdict.points:
+        rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
+        if rate is not None:
+            key = (point.preset, point.concurrency, point.osl, source_flag(point.tokens_source))
+            rates.setdefault(key, []).append(rate)
+    return rates

@@ -13,7 +13,7 @@ from sweeper.core.racing import confirmed
 from sweeper.core.rank import rank
 from sweeper.core.values import Cell, Expansion, Hardware, Matrix, PlannedCell, Policy, Workload
 from sweeper.core.verdicts import Outcome, Phase, Verdict
-from sweeper.schedule import scheduler
+from sweeper.schedule import scheduler, tables_of
 
 NONE = Quantiles(mean=None, p50=None, p99=None)
 Launch = Callable[[str, int], Verdict]
@@ -130,6 +130,11 @@ def test_two_cells_that_stay_in_contention_get_every_launch_that_was_asked_for()
     equal = {"a": 100.0, "b": 100.0}
     order, _ = sweep(list(equal), noisy(equal, 0.02, 5), launches=5)
     assert (order.count("a"), order.count("b")) == (5, 5)
+
+
+def test_two_workloads_that_ask_the_same_of_one_server_are_one_launch() -> None:
+    tables = tables_of({"a": [verdict(point(100.0), point(110.0), point(7.0, concurrency=2))]})
+    assert [table["a"] for table in tables.values()] == [[105.0], [7.0]]
 
 
 def test_a_cell_that_leads_only_at_another_concurrency_is_confirmed_too() -> None:

@@ -192,9 +192,18 @@ def _changes(steps: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
 
 
 def _at(points: Sequence[tuple[float, float]], t: float) -> float:
-    """Linear between points, extrapolated with the nearest segment beyond both ends."""
-    last = len(points) - 2
-    k = next((i for i in range(last + 1) if points[i + 1][0] >= t), last)
+    """Linear between points; beyond both ends with the slope of the whole.
+
+    Not with the nearest segment's: a sampler that stalls sees one step late and the next one in time, and the two make
+    a slope several times the true one.
+    """
+    (first_t, first_v), (last_t, last_v) = points[0], points[-1]
+    slope = (last_v - first_v) / (last_t - first_t)
+    if t <= first_t:
+        return first_v + slope * (t - first_t)
+    if t >= last_t:
+        return last_v + slope * (t - last_t)
+    k = next(i for i in range(len(points) - 1) if points[i + 1][0] >= t)
     (t0, v0), (t1, v1) = points[k], points[k + 1]
     return v0 + (v1 - v0) * (t - t0) / (t1 - t0)
 

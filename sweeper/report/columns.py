@@ -55,7 +55,7 @@ def legend(table: Table) -> list[str]:
         lines.append(f"? one launch: no spread is known, {more}")
     if any(line.row.interval for line in table.lines):
         lines.append("± and [ ] are 95 % intervals over launches, of the mean and of the ratio to the best")
-    if any(len(line.points) > line.row.launches for line in table.lines):
+    if any(line.launched > line.row.launches for line in table.lines):
         lines.append("the launch that chose a cell for repeats does not count: places come from fresh launches")
     if any(line.reached for line in table.lines):
         lines.append("of limit: share of the speed of light, and the largest part of a step at that limit")

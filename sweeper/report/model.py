@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from sweeper.core.canaries import Saving
@@ -30,6 +31,8 @@ class Line:
     """One per launch that passed."""
     findings: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    launched: int = 0
+    """Launches that gave this figure; more than `row.launches` where the one that chose the cell does not count."""
     reached: Reached | None = None
     """Share of the speed of light; None where model, GPU or rate is not known."""
 
@@ -179,18 +182,19 @@ def _tables(
     reached: Callable[[Cell, DecodePoint], Reached | None],
 ) -> list[Table]:
     good = {cell_id: [v for v in verdicts.get(cell_id, ()) if v.outcome is Outcome.PASS] for cell_id in cells}
-    groups: dict[tuple[str, int, int | None, int | None, str], dict[str, list[DecodePoint]]] = {}
+    groups: dict[tuple[str, int, int | None, int | None, str], dict[str, list[tuple[int, DecodePoint]]]] = {}
     for cell_id, passed in good.items():
-        for verdict in passed:
+        for launch, verdict in enumerate(passed):
             for point in verdict.points:
                 # Exact counts and others are unlike things: they get a table each.
                 counted = source_flag(point.tokens_source) or ""
                 key = (point.preset, point.concurrency, point.isl, point.osl, counted)
-                groups.setdefault(key, {}).setdefault(cell_id, []).append(point)
+                groups.setdefault(key, {}).setdefault(cell_id, []).append((launch, point))
     made = []
-    for (preset, concurrency, isl, osl, counted), points in sorted(groups.items(), key=lambda item: _order(item[0])):
+    for (preset, concurrency, isl, osl, counted), found in sorted(groups.items(), key=lambda item: _order(item[0])):
+        points = {cell_id: [point for _, point in each] for cell_id, each in found.items()}
         metric = "decode" if any(p.decode_tok_s is not None for each in points.values() for p in each) else "serving"
-        samples = {cell_id: [v for p in each if (v := rate(p, metric)) is not None] for cell_id, each in points.items()}
+        samples = {cell_id: _per_launch(each, metric) for cell_id, each in found.items()}
         labels = {cell_id: cells[cell_id].label() for cell_id in points}
         rows = rank(confirmed(samples), labels=labels, workload=preset, concurrency=concurrency)
         lines = tuple(
@@ -202,6 +206,7 @@ def _tables(
                 points=tuple(points[row.cell_id]),
                 findings=(*enrich(cells[row.cell_id], points[row.cell_id][-1]), *_counted(counted)),
                 verdicts=tuple(good[row.cell_id]),
+                launched=len(samples[row.cell_id]),
                 reached=reached(cells[row.cell_id], replace(points[row.cell_id][-1], decode_tok_s=row.decode_tok_s))
                 if metric == "decode"
                 else None,
@@ -210,6 +215,16 @@ def _tables(
         )
         made.append(Table(workload=preset, concurrency=concurrency, metric=metric, lines=lines, isl=isl, osl=osl))
     return made
+
+
+def _per_launch(points: Sequence[tuple[int, DecodePoint]], metric: str) -> list[float]:
+    """One mean per launch: two workloads that ask the same of one server are no two launches."""
+    rates: dict[int, list[float]] = {}
+    for launch, point in points:
+        value = rate(point, metric)
+        if value is not None:
+            rates.setdefault(launch, []).append(value)
+    return [fmean(each) for each in rates.values()]
 
 
 def _order(key: tuple[str, int, int | None, int | None, str]) -> tuple[str, int, int, int, str]:

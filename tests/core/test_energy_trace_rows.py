@@ -34,6 +34,13 @@ def test_a_board_without_a_limit_has_no_power_share() -> None:
     assert energy.power_share is None
 
 
+def test_a_sampler_that_stalls_at_the_end_of_a_window_does_not_bend_its_energy() -> None:
+    times = [k / 20 for k in range(196)] + [9.98, 10.01, 10.06, 10.09]
+    samples = [GpuSample(t_s=t, gpu=0, power_w=100.0, energy_mj=int(t * 10) * 10_000, reasons=0) for t in times]
+    energy = judge_window(board(*samples, window=(0.02, 10.09))).energy
+    assert energy.joules == pytest.approx(1007, rel=0.008)
+
+
 def test_a_rare_reason_does_not_name_the_window() -> None:
     samples = list(steady(reasons=0))
     samples[50] = GpuSample(t_s=5.0, gpu=0, power_w=100.0, energy_mj=500_000, reasons=0x04)

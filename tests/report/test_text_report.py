@@ -52,6 +52,14 @@ def test_a_figure_that_no_cell_has_takes_no_column() -> None:
     assert "J/1k" not in shown
 
 
+def test_two_workloads_that_ask_the_same_of_one_server_are_one_launch() -> None:
+    twice = runs.passed(runs.AUTO, runs.point(100.0), runs.point(110.0))
+    shown = text(runs.model({runs.AUTO: [twice]}), width=120)
+    assert "1?" in shown
+    assert "105" in shown
+    assert "±" not in shown
+
+
 def test_an_unknown_figure_prints_a_dash_and_a_measured_zero_stays_a_zero() -> None:
     model = runs.model({runs.AUTO: [runs.passed(runs.AUTO, runs.point(0.0))]})
     assert "0.00" in table_of(text(model, width=100))[-1]
