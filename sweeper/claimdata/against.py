@@ -6,7 +6,7 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sweeper.core.points import DecodePoint
 from sweeper.matrix.complaints import problems
 from sweeper.matrix.problems import BadMatrix
 
+_POINT_FIELDS = frozenset(field.name for field in fields(DecodePoint))
 _HINT = "Write it with: sweeper bench URL --json > measured.json"
 
 
@@ -61,9 +62,8 @@ def _point(path: str, number: int, line: str) -> DecodePoint:
         raise BadFile(
             path, f"schema {data['schema']} is of a newer sweeper; this one reads 1", line=number, key="schema"
         )
-    data = {
-        key: value for key, value in data.items() if key not in ("schema", "tokens_exact", "acceptance_per_position")
-    }
+    # What `bench` says beyond the point is for other readers.
+    data = {key: value for key, value in data.items() if key in _POINT_FIELDS}
     data["errors"], data["invalid"] = tuple(data.get("errors") or ()), tuple(data.get("invalid") or ())
     try:
         return codec.load(DecodePoint, data)

@@ -29,6 +29,14 @@ def test_json_is_one_object_per_concurrency(scripted: Start, capsys: pytest.Capt
     assert lines[0]["tokens_source"] == "usage"
 
 
+def test_every_json_object_can_be_held_against_claims(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    for script in ({"usage": "chunk"}, {"usage": "final", "token_ids": False}):
+        assert main(["bench", scripted(rate=400, **script).url, "--osl", "40", "--json", *FAST]) == 0
+        line = capsys.readouterr().out
+        assert main(["claims", "check", "--against", line, "--json"]) in (0, 1)
+        assert "verdict" in capsys.readouterr().out
+
+
 def test_progress_goes_to_stderr_and_the_table_to_stdout(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", scripted(rate=400).url, "--osl", "40", *FAST]) == 0
     said = capsys.readouterr()
