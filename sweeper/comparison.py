@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,8 @@ from sweeper.core.stats import LaunchStats
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Interval, Outcome, Verdict
 from sweeper.store.record import RunRecord, TrialRecord
+
+NARROWEST_LABEL = 10
 
 
 def compare(a: RunRecord, b: RunRecord) -> tuple[Change, ...]:
@@ -128,14 +131,12 @@ def _interval_json(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
-def as_text(a: RunRecord, b: RunRecord, changes: Sequence[Change]) -> str:
-    """A table, what differed between the runs, and the cells that only one of them has."""
+def as_text(a: RunRecord, b: RunRecord, changes: Sequence[Change], wide: int) -> str:
+    """A table per workload in `wide` columns, what differed between the runs, the cells that only one of them has."""
     lines = [f"A: {a.run.run_id}", f"B: {b.run.run_id}", ""]
     if changes:
-        head = ["cell", "workload", "A tok/s", "B tok/s", "B/A", "95 % interval", "verdict"]
-        rows = [_row(change) for change in changes]
-        right = ("left", "left", "right", "right", "right", "left", "left")
-        lines += [tabulate(rows, headers=head, disable_numparse=True, colalign=right), ""]
+        for workload in dict.fromkeys(change.workload for change in changes):
+            lines += [workload, _table([change for change in changes if change.workload == workload], wide), ""]
     else:
         lines += ["No cell passed in both runs under the same workload.", ""]
     told = dict.fromkeys(text for change in changes for text in change.conditions)
@@ -144,14 +145,31 @@ def as_text(a: RunRecord, b: RunRecord, changes: Sequence[Change]) -> str:
         lines.append("?: one launch on a side gives no spread; sweeper run MATRIX --launches 3 measures one.")
     for name, labels in zip("AB", _only(a, b), strict=True):
         lines += [f"only in {name}: {label}" for label in labels]
-    return "\n".join(lines).rstrip() + "\n"
+    rows = [row for line in lines for row in (_wrapped(line, wide) if "\n" not in line else [line])]
+    return "\n".join(rows).rstrip() + "\n"
+
+
+def _wrapped(line: str, wide: int) -> list[str]:
+    return textwrap.wrap(line, wide, break_on_hyphens=False, break_long_words=False) or [""]
+
+
+def _table(changes: Sequence[Change], wide: int) -> str:
+    """The changes of one workload; long labels take a second line where the terminal is narrow."""
+    head = ["cell", "A tok/s", "B tok/s", "B/A", "95 % interval", "verdict"]
+    rows = [_row(change) for change in changes]
+    align = ("left", "right", "right", "right", "left", "left")
+    for label in range(max(len(row[0]) for row in rows), NARROWEST_LABEL - 1, -1):
+        widths = [label, *[None] * 5]
+        text = tabulate(rows, headers=head, disable_numparse=True, colalign=align, maxcolwidths=widths)
+        if max(map(len, text.splitlines())) <= wide:
+            break
+    return text
 
 
 def _row(change: Change) -> list[str]:
     interval = f"{change.interval.low:.3f} to {change.interval.high:.3f}" if change.interval else "-"
     return [
         change.label,
-        change.workload,
         f"{change.a.mean:.1f} ({change.a.n})",
         f"{change.b.mean:.1f} ({change.b.n})",
         f"{change.ratio:.3f}",

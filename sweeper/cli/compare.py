@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(comparison.as_json(a, b, changes), indent=1) + "\n")
     else:
-        sys.stdout.write(comparison.as_text(a, b, changes))
+        sys.stdout.write(comparison.as_text(a, b, changes, shutil.get_terminal_size((100, 24)).columns))
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
@@ -13,14 +15,22 @@ _COLOURS = {"error": "31", "warning": "33", "note": "36"}
 
 def text(host: Host, problems: Sequence[Problem], abilities: Sequence[str], *, colour: bool = False) -> str:
     """Facts, then problems worst first, each with what mends it, then what works now."""
-    parts = [tabulate(list(_facts(host)), tablefmt="plain")]
+    wide = shutil.get_terminal_size((100, 24)).columns
+    parts = ["\n".join(row for name, fact in _facts(host) for row in _indented(fact, wide, f"{name:<10}", " " * 10))]
     if host.gpus:
         parts.append(_gpus(host))
     if host.links:
         parts.append(_links(host))
     parts.append("\n".join(line for problem in problems for line in _problem(problem, colour)) or "no problems found")
-    parts.append("works here\n" + "\n".join(f"  {line}" for line in abilities))
+    works = [row for line in abilities for row in _indented(line, wide, "  ", "    ")]
+    parts.append("\n".join(["works here", *works]))
     return "\n\n".join(parts) + "\n"
+
+
+def _indented(text: str, wide: int, first: str, then: str) -> list[str]:
+    return textwrap.wrap(
+        text, wide, initial_indent=first, subsequent_indent=then, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _facts(host: Host) -> Iterator[tuple[str, str]]:

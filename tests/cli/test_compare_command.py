@@ -136,3 +136,18 @@ def test_runs_without_a_common_cell_say_so(tmp_path: Path, capsys: pytest.Captur
 def test_an_unknown_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "x", "y", "--logs", str(tmp_path)]) == 2
     assert "no run 'x'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wide", [70, 100])
+def test_the_tables_fit_the_terminal(
+    wide: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(wide))
+    long = replace(MARLIN, name="marlin with a label that names several environment variables of the cell")
+    write_run(tmp_path, "run-a", {long: [50.0, 50.3, 50.1], CUTLASS: [40.0, 40.2, 40.1]})
+    write_run(tmp_path, "run-b", {long: [60.0, 60.2, 60.1], CUTLASS: [40.1, 40.0, 40.3]})
+    assert main(["compare", "run-a", "run-b", "--logs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= wide
+    assert "faster" in out
+    assert "sustained-decode c=8 130/512\n" in out
