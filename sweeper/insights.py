@@ -37,6 +37,7 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
             *_failed_launches(record, cell),
             *_steady(point),
             *_unequal(point),
+            *_gpus(point),
             *_outliers(record, cell, point),
             *_energy_runs(record, cell, point),
             *_energy_phases(record, cell, point),
@@ -142,6 +143,16 @@ def _steady(point: DecodePoint) -> list[str]:
         f"unsteady at concurrency {point.concurrency}: {parts} tok/s in five equal parts of the window, "
         f"CV {found.cv:.0%}"
     ]
+
+
+def _gpus(point: DecodePoint) -> list[str]:
+    """A power cap is normal and still a condition of the figure; an energy that cannot be right says why."""
+    energy = point.energy
+    if energy is not None and energy.state == "power cap":
+        return [f"the GPUs ran at their power cap at concurrency {point.concurrency}"]
+    if energy is not None and energy.state == "invalid" and energy.joules is None:
+        return [f"energy at concurrency {point.concurrency} is not known: {energy.why}"]
+    return []
 
 
 def _unequal(point: DecodePoint) -> list[str]:

@@ -152,10 +152,14 @@ def _reached(line: Line) -> str:
     return f"{line.reached.share:.0%} {line.reached.term}" if line.reached else DASH
 
 
-def _gpu_state(line: Line) -> str:
-    """What the GPUs were in, where it was not `fine` in every launch."""
-    states = dict.fromkeys(p.energy.state for p in line.points if p.energy and p.energy.state)
-    return ", ".join(state for state in states if state != "fine") or DASH
+def gpu_state(line: Line) -> str | None:
+    """The states that the GPUs were in, over the launches; None where no driver told."""
+    return ", ".join(dict.fromkeys(p.energy.state for p in line.points if p.energy and p.energy.state)) or None
+
+
+def _not_fine(line: Line) -> str:
+    state = gpu_state(line)
+    return DASH if state in (None, "fine") else str(state)
 
 
 FIGURES: tuple[Column, ...] = (
@@ -167,7 +171,7 @@ FIGURES: tuple[Column, ...] = (
     ("prefill tok/s", _figure(lambda point: point.prefill_tok_s if point.preset == "context-ladder" else None)),
     ("J/1k tok", _figure(lambda point: point.energy.joules_per_1k_tokens if point.energy else None)),
     ("W", _figure(lambda point: point.energy.mean_w if point.energy else None)),
-    ("GPU state", _gpu_state),
+    ("GPU state", _not_fine),
 )
 
 RATES = ("decode tok/s", "serving tok/s")

@@ -8,14 +8,14 @@ import json
 from typing import Any
 
 from sweeper.core import codec
-from sweeper.report.columns import mean_of
+from sweeper.report.columns import gpu_state, mean_of
 from sweeper.report.model import Line, Model, Table
 
 FIELDS = (
     "workload", "isl", "osl", "concurrency", "place", "tied", "provisional", "cell", "label", "outcome", "decode_tok_s",
     "interval_low", "interval_high", "ratio_to_best", "serving_tok_s", "prefill_tok_s", "ttft_p50_ms", "ttft_p99_ms",
     "itl_mean_ms", "itl_p99_ms", "acceptance_rate", "acceptance_length", "joules_per_1k_tokens", "mean_w", "launches",
-    "moe_backend_requested", "moe_backend_effective", "phase", "cause", "evidence",
+    "moe_backend_requested", "moe_backend_effective", "phase", "cause", "evidence", "limit_share", "gpu_state",
 )  # fmt: skip
 
 
@@ -125,4 +125,6 @@ def _csv_line(table: Table, line: Line) -> dict[str, Any]:
         "launches": row.launches,
         "moe_backend_requested": line.requested.get("MoE backend"),
         "moe_backend_effective": line.effective.get("MoE backend"),
+        "limit_share": line.reached.share if line.reached else None,
+        "gpu_state": gpu_state(line),
     }

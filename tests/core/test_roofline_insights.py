@@ -144,6 +144,23 @@ def test_a_window_that_drifts_is_told_with_its_parts() -> None:
     assert enricher(made)(PLAIN, steady) == ()
 
 
+@pytest.mark.parametrize(
+    ("state", "why", "told"),
+    [
+        ("fine", None, ()),
+        (None, "no NVML", ()),
+        ("power cap", None, ("the GPUs ran at their power cap at concurrency 1",)),
+        ("invalid", "GPU 0: reset", ("energy at concurrency 1 is not known: GPU 0: reset",)),
+    ],
+)
+def test_what_the_gpus_did_is_a_condition_of_the_figure(
+    state: str | None, why: str | None, told: tuple[str, ...]
+) -> None:
+    energy = Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, state=state, why=why)
+    one = replace(point(75.0), energy=energy)
+    assert enricher(record({PLAIN: one}, gpu=None))(PLAIN, one) == told
+
+
 def test_streams_that_are_served_unequally_are_told() -> None:
     unfair = replace(point(300.0), concurrency=4, stream_range_tok_s=(20.0, 120.0))
     made = record({PLAIN: unfair}, gpu=None)
