@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from tabulate import tabulate
@@ -53,12 +54,20 @@ def figures(record: RunRecord) -> dict[Key, list[Trial]]:
     for trial in record.trials.values():
         if trial.verdict is None or trial.verdict.outcome is not Outcome.PASS:
             continue
-        for point in trial.verdict.points:
-            value = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
-            if value is not None and not point.invalid:
-                key = (trial.cell_id, workload_of(point))
-                found.setdefault(key, []).append(_trial(record, trial, trial.verdict, point, value))
+        for workload, rates in _rates(trial.verdict).items():
+            one = _trial(record, trial, trial.verdict, workload, fmean(rates))
+            found.setdefault((trial.cell_id, workload), []).append(one)
     return _confirmed(found)
+
+
+def _rates(verdict: Verdict) -> dict[str, list[float]]:
+    """By workload; several where two workloads ask the same of one server, which does not make them two launches."""
+    rates: dict[str, list[float]] = {}
+    for point in verdict.points:
+        value = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
+        if value is not None and not point.invalid:
+            rates.setdefault(workload_of(point), []).append(value)
+    return rates
 
 
 def workload_of(point: DecodePoint) -> str:
@@ -68,7 +77,7 @@ def workload_of(point: DecodePoint) -> str:
     return f"{point.preset}{rate} c={point.concurrency} {isl}/{point.osl if point.osl is not None else '-'}"
 
 
-def _trial(record: RunRecord, trial: TrialRecord, verdict: Verdict, point: DecodePoint, value: float) -> Trial:
+def _trial(record: RunRecord, trial: TrialRecord, verdict: Verdict, workload: str, value: float) -> Trial:
     host: Mapping[str, Any] = record.facts.get("host") or {}
     gpus = sorted({str(gpu.get("name")) for gpu in host.get("gpus") or () if gpu.get("name")})
     effective, cell = verdict.effective, record.cells[trial.cell_id]
@@ -76,7 +85,7 @@ def _trial(record: RunRecord, trial: TrialRecord, verdict: Verdict, point: Decod
         trial=trial.trial,
         value=value,
         conditions=Conditions(
-            workload=workload_of(point),
+            workload=workload,
             image_digest=(trial.launch or {}).get("image_digest") or cell.image,
             engine_version=(effective.engine_version if effective else None) or cell.engine_version,
             gpu=", ".join(gpus) or None,

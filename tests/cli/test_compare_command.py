@@ -48,8 +48,15 @@ def point(rate: float) -> DecodePoint:
 
 
 def write_run(
-    logs: Path, name: str, launches: dict[Cell, list[float]], *, driver: str = "575.51", version: str = "0.32.0"
+    logs: Path,
+    name: str,
+    launches: dict[Cell, list[float]],
+    *,
+    driver: str = "575.51",
+    version: str = "0.32.0",
+    same: int = 1,
 ) -> None:
+    """`same`: workloads that ask the same of every launch."""
     facts = {"schema": 1, "host": {"driver": driver, "gpus": [{"name": "NVIDIA H200"}]}}
     run = rundir.create(logs, name, b"", facts)
     log = EventLog(run.events)
@@ -69,7 +76,7 @@ def write_run(
                 outcome=Outcome.PASS,
                 phase=Phase.STOP,
                 effective=EffectiveConfig(engine_version=version),
-                points=(point(rate),),
+                points=(point(rate),) * same,
             )
             event("trial_finished", {"verdict": codec.dump(verdict)}, trial)
     log.close()
@@ -109,6 +116,15 @@ def test_one_launch_a_side_is_marked(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "faster?" in out
     assert "--launches 3" in out
+
+
+def test_two_workloads_that_ask_the_same_of_one_server_are_one_launch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, "run-a", {MARLIN: [50.0]}, same=2)
+    write_run(tmp_path, "run-b", {MARLIN: [60.0]}, same=2)
+    assert main(["compare", "run-a", "run-b", "--logs", str(tmp_path)]) == 0
+    assert "faster?" in capsys.readouterr().out
 
 
 def test_another_engine_version_is_the_same_cell_under_other_conditions(
