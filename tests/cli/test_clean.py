@@ -34,6 +34,13 @@ def _ours_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     processes.send([entry for entry in processes.marked() if entry.mark.run_id == RUN], signal.SIGKILL)
 
 
+def seen_marked() -> None:
+    """A process that was just started has no environment for a moment: the kernel sets it up after `exec` began."""
+    until = time.monotonic() + 5
+    while not [entry for entry in processes.marked() if entry.mark.run_id == RUN] and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def left_by_a_killed_sweep(tmp_path: Path) -> int:
     """A server whose controller was killed with -9; returns its port."""
     program = (
@@ -75,6 +82,7 @@ def test_what_a_killed_sweep_left_is_removed_with_its_port(tmp_path: Path, capsy
 def test_a_sweep_that_still_runs_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = LaunchPlan(argv=(sys.executable, "-c", LISTEN), env={}, served_model="m")
     with ProcessLauncher().start(plan, log_path=tmp_path / "s.log", run_id=RUN, trial="t", gpus=()) as server:
+        seen_marked()
         assert main(["clean", RUN]) == 0
         assert "its sweep still runs" in capsys.readouterr().out
         assert server.poll() is None
