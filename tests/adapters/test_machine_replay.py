@@ -54,6 +54,8 @@ def test_energy_is_the_sum_over_the_cells_gpus_and_the_share_is_not() -> None:
         ("no-reasons", None, None),
         ("foreign-process", "invalid", "pid 31337"),
         ("foreign-process-owner-unknown", "invalid", "pid 31337"),
+        ("foreign-process-before-the-launch", "invalid", "pid 31337"),
+        ("pids-of-another-namespace", "fine", None),
     ],
 )
 def test_state_of_the_window(name: str, state: str | None, cause: str | None) -> None:

@@ -17,6 +17,7 @@ from sweeper.probes.machine.recorded import write_traces
 
 HERE = Path(__file__).parent
 SERVER_PID, STRANGER_PID = 4711, 31337
+"""As the driver numbers them; inside a container the server knows itself by another number."""
 
 
 def trace(
@@ -30,6 +31,7 @@ def trace(
     seconds: float = 12.0,
     gpus: int = 1,
     own: tuple[int, ...] | None = (SERVER_PID,),
+    strangers: tuple[int, ...] = (),
     source: PowerSource = "instant",
     reported: Callable[[float], float] | None = None,
 ) -> GpuTrace:
@@ -69,7 +71,9 @@ def trace(
         )
         for g in range(gpus)
     )
-    return GpuTrace(gpus=facts, samples=tuple(samples), window_s=(100.0, 100.0 + seconds), own_pids=own)
+    return GpuTrace(
+        gpus=facts, samples=tuple(samples), window_s=(100.0, 100.0 + seconds), own_pids=own, strangers=strangers
+    )
 
 
 def all_traces() -> dict[str, GpuTrace]:
@@ -92,6 +96,10 @@ def all_traces() -> dict[str, GpuTrace]:
         "foreign-process": trace(pids=lambda t: (SERVER_PID, STRANGER_PID) if t > 4 else (SERVER_PID,)),
         "foreign-process-owner-unknown": trace(
             pids=lambda t: (SERVER_PID, STRANGER_PID) if t > 4 else (SERVER_PID,), own=None
+        ),
+        "pids-of-another-namespace": trace(own=(12, 13)),
+        "foreign-process-before-the-launch": trace(
+            pids=lambda t: (SERVER_PID, STRANGER_PID), own=(12, 13), strangers=(STRANGER_PID,)
         ),
         "sampling-gap": trace(keep=lambda t: not 3 < t < 7),
         "short-window": trace(seconds=1.0),
