@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,19 @@ def test_streams_that_break_are_each_named_and_the_rest_still_runs(
         assert (told[kind]["outcome"], told[kind]["cause"]) == ("FAIL", "request-failed"), kind
         assert words in told[kind]["means"], kind
         assert told[kind]["evidence"].endswith("server.log")
+    assert told["healthy"]["outcome"] == "PASS"
+
+
+def test_a_server_whose_port_is_taken_is_named_so_and_the_rest_still_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        taken = [*BREAKS[:2], "--port", port, "--kind", "json"]
+        code, told, _ = swept(matrix(tmp_path, [{"name": "taken", "command": taken}, {"name": "healthy"}]), capsys)
+    assert code == 1
+    assert (told["taken"]["outcome"], told["taken"]["cause"]) == ("FAIL", "port-in-use")
+    assert "ddress already in use" in told["taken"]["line"]
     assert told["healthy"]["outcome"] == "PASS"
 
 
