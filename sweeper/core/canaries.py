@@ -86,7 +86,8 @@ class Saving:
         saved = self.saved_s
         if saved is None or not self.failed:
             return text
-        return (
-            f"{text} A start over the real weights took {self.start_s:.0f} s here: up to {saved:.0f} s saved, "
-            f"{saved - self.seconds:+.0f} s net."
-        )
+        text += f" A start over the real weights took {self.start_s:.0f} s here: up to {saved:.0f} s saved, "
+        text += f"{saved - self.seconds:+.0f} s net"
+        if saved < self.seconds:
+            text += f"; this preflight pays where a start takes more than {self.seconds / self.failed:.0f} s"
+        return f"{text}."
