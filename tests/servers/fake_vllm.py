@@ -1,13 +1,15 @@
 """Stands for vLLM's server program: takes its flags, prints its lines, and serves scripted text over HTTP.
 
 Which backends work here: auto and marlin; emulation serves noise; the rest is refused in vLLM's own words. Two tensor
-parallel ranks die as they do on one NUMA node. Every start is noted in the file that FAKE_VLLM_STARTS names.
+parallel ranks die as they do on one NUMA node. Every start is noted in the file that FAKE_VLLM_STARTS names. With
+FAKE_VLLM_DIES_AFTER it dies of a kernel so many seconds after it began to serve.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -22,6 +24,10 @@ UNSUPPORTED = "NvFp4 MoE backend '{}' does not support the deployment configurat
 NO_SUCH = (
     "ValueError: moe_backend='{}' is not supported for NvFP4 MoE. Expected one of ['cutlass', 'flashinfer_trtllm', "
     "'flashinfer_cutlass', 'marlin', 'humming', 'emulation']."
+)
+KERNEL = (
+    "RuntimeError: [TensorRT-LLM][ERROR] Assertion failed: Failed to initialize cutlass TMA WS grouped gemm. Error: "
+    "Error Internal (/build/cutlass_kernel_file_gemm_grouped_sm120_M128_BS_group0.generated.cu:60)"
 )
 NUMA = (
     "AssertionError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Allowed NUMA nodes are [0]."
@@ -63,6 +69,9 @@ def main() -> int:
         return 1
     text = "!!!!" if given.moe_backend == "emulation" else "prose"
     script = scripted.Script(model=given.served_model_name, rate=400.0, text=text)
+    after = float(os.environ.get("FAKE_VLLM_DIES_AFTER", 0))
+    if after:
+        script = dataclasses.replace(script, exit_after=after, log_lines=((after - 0.1, KERNEL),))
     return asyncio.run(scripted._serve(script, "127.0.0.1", given.port))
 
 
