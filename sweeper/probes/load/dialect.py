@@ -107,13 +107,10 @@ class Dialect:
         concurrency: int,
         mode: str,
         offsets: list[float] | None = None,
-        *,
-        exact: bool = True,
     ) -> dict[str, Any]:
         """A plan for one client process; every prompt is new, and has `isl` tokens as well as can be had."""
         first, self.next_index = self.next_index, self.next_index + count
-        guess = [Length(self.words(isl))] * count
-        sized = self.lengths(first, count, isl, max(lengths)) if exact else guess
+        sized = self.lengths(first, count, isl, max(lengths))
         return self.order(first, sized, lengths, concurrency, mode) | {"offsets": offsets}
 
     def order(

@@ -151,13 +151,19 @@ class _Job:
             self._point(concurrency, result)
 
     def _warm_up(self, concurrency: int) -> None:
-        """A hidden round at this concurrency: kernels are compiled, clocks are up, connections are open."""
+        """A hidden round at this concurrency: kernels are compiled, clocks are up, connections are open.
+
+        Prompts have the measured length to the token: Triton compiles anew when a length stops being, or starts being,
+        a multiple of 16. Repetitions that are judged by their spread are preceded by a whole one.
+        """
         if self.workload.warmup_s <= 0:
             return
         rate = self.dialect.tok_s or 20.0
         length = max(4, min(self.workload.osl, int(rate * self.workload.warmup_s)))
+        if self.shape == "runs":
+            length = self.workload.osl
         self.say(f"concurrency {concurrency}: warm-up, {length} tokens a stream")
-        self.pool.run(self._plans(concurrency, concurrency, length, "closed", exact=False))
+        self.pool.run(self._plans(concurrency, concurrency, length, "closed"))
 
     def _plans(
         self,
@@ -166,8 +172,6 @@ class _Job:
         osl: int,
         mode: str,
         offsets: list[float] | None = None,
-        *,
-        exact: bool = True,
     ) -> list[dict[str, Any]]:
         """Requests and streams dealt out over the client processes."""
         processes = min(self._processes(concurrency), concurrency)
@@ -178,7 +182,7 @@ class _Job:
             mine = offsets[number::processes] if offsets is not None else None
             share = len(mine) if mine is not None else max(share, streams)
             lengths = [osl] * share
-            plans.append(self.dialect.plan(share, self.workload.isl, lengths, streams, mode, mine, exact=exact))
+            plans.append(self.dialect.plan(share, self.workload.isl, lengths, streams, mode, mine))
         return plans
 
     def _processes(self, concurrency: int) -> int:
