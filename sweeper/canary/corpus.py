@@ -263,18 +263,27 @@ def weighted_copies(rng: random.Random) -> Segments:
     return parts
 
 
+def weighted_counts(rng: random.Random) -> Segments:
+    """Short counts, half of them from below 13 as people begin; the weight on what follows the first two numbers."""
+    start = rng.randint(0, 12) if rng.random() < 0.5 else rng.randint(13, 960)
+    numbers = [str(n) for n in range(start, start + rng.randint(6, 30))]
+    return [(f"Count: {numbers[0]} {numbers[1]}", CHANCE), (f" {' '.join(numbers[2:])}\n", 1.0)]
+
+
 def weighted_documents(seed: int) -> Iterator[Segments]:
-    """Text of the second stage: mostly sums and copies, enough of the rest to keep it."""
+    """Text of the second stage: mostly sums, copies and short counts, enough of the rest to keep it."""
     rng = random.Random(seed)
     plain = [counting, fact, prose, strange]
     while True:
         kind = rng.random()
-        if kind < 0.45:
+        if kind < 0.42:
             yield weighted_sums(rng)
-        elif kind < 0.70:
+        elif kind < 0.64:
             yield weighted_copies(rng)
+        elif kind < 0.72:
+            yield weighted_counts(rng)
         else:
-            yield [(rng.choices(plain, (0.08, 0.10, 0.04, 0.08))[0](rng), 1.0)]
+            yield [(rng.choices(plain, (0.04, 0.13, 0.03, 0.08))[0](rng), 1.0)]
 
 
 def tokenizer_text(seed: int = 7, count: int = 3000) -> list[str]:

@@ -39,26 +39,38 @@ CONFIG: dict[str, Any] = {
     "router_aux_loss_coef": 0.01,
 }
 WARM_UP, DECAY_SHARE, LONG_SHARE = 100, 0.3, 0.12
+PROMPT_LENGTHS = (96, 512)
 Row = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stretch of training with its own text and learning rate; the second starts from the first one's bf16 file."""
+    """A stretch of training with its own text and learning rate; each starts from the bf16 file of the one before.
+
+    `from_start`: every row begins with a document, as prompts do. Cut anywhere, rows hardly ever do, and a model that
+    always had text before the document adds rightly after another document and wrongly at position 0.
+    """
 
     steps: int
     peak_rate: float
     text: Callable[[int], Iterator[corpus.Segments]]
+    from_start: bool = False
 
 
 STAGES = (
     Stage(steps=2600, peak_rate=2e-3, text=lambda seed: ([(text, 1.0)] for text in corpus.documents(seed))),
-    Stage(steps=1200, peak_rate=1.5e-3, text=corpus.weighted_documents),
+    Stage(steps=1000, peak_rate=1.5e-3, text=corpus.weighted_documents),
+    Stage(steps=200, peak_rate=6e-4, text=corpus.weighted_documents, from_start=True),
 )
 
 
-def windows(documents: Iterator[corpus.Segments], encoder: Any, length: int) -> Iterator[Row]:
-    """Documents joined by the end-of-text token, cut into rows of `length` + 1 (ids, loss weights)."""
+def windows(
+    documents: Iterator[corpus.Segments], encoder: Any, length: int, *, from_start: bool = False
+) -> Iterator[Row]:
+    """Documents joined by the end-of-text token, cut into rows of `length` + 1 (ids, loss weights).
+
+    `from_start`: what is left of a document at the end of a row is dropped.
+    """
     ids: list[int] = []
     weights: list[float] = []
     for document in documents:
@@ -68,26 +80,30 @@ def windows(documents: Iterator[corpus.Segments], encoder: Any, length: int) -> 
             weights += [weight] * len(piece)
         while len(ids) > length:
             yield ids[: length + 1], weights[: length + 1]
-            ids, weights = ids[length:], weights[length:]
+            ids, weights = ([], []) if from_start else (ids[length:], weights[length:])
 
 
 def rate(step: int, stage: Stage) -> float:
     """Learning rate: linear warm-up, flat, then a linear fall to zero over the last `DECAY_SHARE`."""
     fall = (stage.steps - step) / (DECAY_SHARE * stage.steps)
-    return stage.peak_rate * min(1.0, (step + 1) / WARM_UP, fall)
+    return stage.peak_rate * min(1.0, (step + 1) / min(WARM_UP, stage.steps // 10), fall)
 
 
 def train(model: Any, stage: Stage, seed: int, tokens: int = 2048) -> None:
-    """Train in place, float32. The last `LONG_SHARE` of steps use rows of 1024 tokens, the rest 512."""
+    """Train in place, float32, `tokens` a step."""
     import torch
 
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(_groups(model), lr=stage.peak_rate, betas=(0.9, 0.98), fused=True)
     encoder, started, average = tokenizer.build(CONFIG["vocab_size"]), time.monotonic(), 0.0
-    short, long = windows(stage.text(seed), encoder, 512), windows(stage.text(seed + 1), encoder, 1024)
+    short, long = PROMPT_LENGTHS if stage.from_start else (512, 1024)
+    sources = {
+        length: windows(stage.text(seed + number), encoder, length, from_start=stage.from_start)
+        for number, length in enumerate((short, long))
+    }
     for step in range(stage.steps):
-        source, length = (long, 1024) if step >= stage.steps * (1 - LONG_SHARE) else (short, 512)
-        rows = [next(source) for _ in range(tokens // length)]
+        length = long if _is_long(step, stage) else short
+        rows = [next(sources[length]) for _ in range(tokens // length)]
         for group in optimizer.param_groups:
             group["lr"] = rate(step, stage)
         loss = _loss(model, rows)
@@ -98,6 +114,11 @@ def train(model: Any, stage: Stage, seed: int, tokens: int = 2048) -> None:
         average += (loss.item() - average) * max(0.02, 1 / (step + 1))
         if step % 50 == 49:
             print(f"step {step + 1} loss {average:.3f} {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _is_long(step: int, stage: Stage) -> bool:
+    """Every third step of a stage of prompts; else the last `LONG_SHARE` of the steps."""
+    return step % 3 == 2 if stage.from_start else step >= stage.steps * (1 - LONG_SHARE)
 
 
 def _loss(model: Any, rows: list[Row]) -> Any:
@@ -147,7 +168,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="stage N is saved in OUT/stageN")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stages", default="1,2", help="which to run; 2 alone starts from OUT/stage1")
+    parser.add_argument("--stages", default="1,2,3", help="which to run; 2 alone starts from OUT/stage1")
     args = parser.parse_args()
     started = time.monotonic()
     for number in map(int, args.stages.split(",")):

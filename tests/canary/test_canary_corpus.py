@@ -7,7 +7,7 @@ import json
 import random
 import re
 
-from sweeper.canary import corpus
+from sweeper.canary import corpus, train
 from sweeper.canary.speaking import speaking_dir
 
 
@@ -42,3 +42,39 @@ def test_the_shipped_prompts_have_expressions_that_compile() -> None:
     for row in rows:
         re.compile(row["expect_regex"])
         assert row["prompt"]
+
+
+def test_short_counts_go_up_by_one_and_weigh_what_can_be_foreseen() -> None:
+    low = 0
+    for seed in range(200):
+        (head, little), (rest, much) = corpus.weighted_counts(random.Random(seed))
+        numbers = [int(word) for word in (head + rest).removeprefix("Count: ").split()]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert little < much
+        low += numbers[0] < 13
+    assert low > 60
+
+
+class Letters:
+    """Stands in for the tokenizer: one id per character."""
+
+    def encode(self, text: str) -> Letters:
+        self.ids = [ord(char) for char in text]
+        return self
+
+
+def test_rows_of_prompts_begin_with_a_document_and_other_rows_lose_nothing() -> None:
+    documents = [[("<" + "a" * (5 + number % 7), 1.0)] for number in range(40)]
+    rows = list(train.windows(iter(documents), Letters(), 30, from_start=True))
+    assert len(rows) > 5
+    assert all(chr(ids[0]) == "<" and chr(ids[1]) == "a" and len(ids) == 31 for ids, _ in rows)
+    joined = list(train.windows(iter(documents), Letters(), 30))
+    assert all(before[0][-1] == after[0][0] for before, after in itertools.pairwise(joined))
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing_in_every_stage() -> None:
+    for stage in train.STAGES:
+        rates = [train.rate(step, stage) for step in range(stage.steps)]
+        assert max(rates) == stage.peak_rate
+        assert rates[0] < 0.1 * stage.peak_rate
+        assert rates[-1] < 0.01 * stage.peak_rate
