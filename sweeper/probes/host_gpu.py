@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from sweeper.core.host import Gpu, GpuProcess, Link, MigSlice
 
 T = TypeVar("T")
 
+# nvmlGpuP2PCapsIndex_t of nvml.h. The binding's own NVML_P2P_CAPS_INDEX_READ is a tuple, (0,), in 13.x.
+_P2P_READ = 0
+_P2P_NVLINK = 2
 _P2P = {0: "ok", 1: "chipset not supported", 2: "GPU not supported", 3: "disabled by the chipset",
         4: "disabled by a key", 5: "not supported", 6: "unknown"}  # fmt: skip
 _PATHS = {0: "same board", 10: "one switch", 20: "several switches", 30: "host bridge", 40: "one NUMA node",
@@ -83,8 +87,8 @@ class Reader:
             return question()
         except self._ml.NVMLError:
             return None
-        except AttributeError:
-            # A binding older than the question.
+        except (AttributeError, ctypes.ArgumentError):
+            # A binding older than the question, or one whose types do not fit it.
             return None
 
     def _gpu(self, index: int, h: Any) -> Gpu:
@@ -137,8 +141,8 @@ class Reader:
     def _link(self, a: int, b: int) -> Link:
         ml = self._ml
         one, two = self._handle(a), self._handle(b)
-        p2p = self._ask(lambda: int(ml.nvmlDeviceGetP2PStatus(one, two, ml.NVML_P2P_CAPS_INDEX_READ)))
-        nvlink = self._ask(lambda: int(ml.nvmlDeviceGetP2PStatus(one, two, ml.NVML_P2P_CAPS_INDEX_NVLINK)))
+        p2p = self._ask(lambda: int(ml.nvmlDeviceGetP2PStatus(one, two, _P2P_READ)))
+        nvlink = self._ask(lambda: int(ml.nvmlDeviceGetP2PStatus(one, two, _P2P_NVLINK)))
         level = self._ask(lambda: int(ml.nvmlDeviceGetTopologyCommonAncestor(one, two)))
         path = "nvlink" if nvlink == 0 else _PATHS.get(level) if level is not None else None
         return Link(a=a, b=b, p2p=None if p2p is None else _P2P.get(p2p, f"status {p2p}"), path=path)

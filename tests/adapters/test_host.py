@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ class FakeNvml:
 
     NVMLError = NVMLError
     NVML_CLOCK_SM = 1
-    NVML_P2P_CAPS_INDEX_READ = 0
+    NVML_P2P_CAPS_INDEX_READ = (0,)
     NVML_P2P_CAPS_INDEX_NVLINK = 2
 
     def __getattr__(self, name: str) -> Any:
@@ -30,13 +31,14 @@ class FakeNvml:
             "nvmlSystemGetDriverVersion": b"580.65.06",
             "nvmlSystemGetCudaDriverVersion_v2": 13010,
             "nvmlDeviceGetCount": 2,
-            "nvmlDeviceGetP2PStatus": 1,
             "nvmlDeviceGetTopologyCommonAncestor": 30,
         }
         if name in answers:
             return lambda *args: answers[name]
         if name == "nvmlDeviceGetHandleByIndex":
             return lambda index: index
+        if name == "nvmlDeviceGetP2PStatus":
+            return self._p2p
         if name == "nvmlDeviceGetHandleByUUID":
             return self._by_uuid
         first: dict[str, Any] = {
@@ -60,6 +62,10 @@ class FakeNvml:
             raise NVMLError("Not Supported")
 
         return answer
+
+    def _p2p(self, one: int, two: int, index: int) -> int:
+        # As the binding hands it to C; its own constant for reading is a tuple by mistake.
+        return 0 * ctypes.c_uint(index).value + 1
 
     def _by_uuid(self, uuid: str) -> int:
         if uuid != "GPU-aa":
