@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,9 @@ from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.savings import saving
 from sweeper.store.record import RunRecord, TrialRecord
+
+JUDGED_ALIKE = 0.005
+"""Relative: joules of a window judged again from its stored trace, whose samples are rounded."""
 
 
 def model(record: RunRecord, enrich: Any = None) -> Model:
@@ -284,9 +288,30 @@ def _judgement(verdict: Verdict) -> str:
     return " ".join(words) + (f" ({', '.join(said)})" if said else "")
 
 
+def _same(before: Verdict, after: Verdict) -> bool:
+    """Alike but for the rounding of a stored trace."""
+    if (before.outcome, before.phase) != (after.outcome, after.phase):
+        return False
+    if (before.cause and before.cause.id) != (after.cause and after.cause.id) or len(before.points) != len(
+        after.points
+    ):
+        return False
+    pairs = [(one.energy, two.energy) for one, two in zip(before.points, after.points, strict=True)]
+    return all(
+        one == two
+        or (
+            one is not None
+            and two is not None
+            and one.state == two.state
+            and math.isclose(one.joules or 0.0, two.joules or 0.0, rel_tol=JUDGED_ALIKE)
+        )
+        for one, two in pairs
+    )
+
+
 def difference(cell: Cell, before: Verdict, after: Verdict) -> dict[str, str] | None:
     """The change of one verdict, or None."""
     names = [_judgement(verdict) for verdict in (before, after)]
-    if names[0] == names[1]:
+    if _same(before, after):
         return None
     return {"trial": after.trial, "label": cell.label(), "before": names[0], "after": names[1]}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sweeper import views
 from sweeper.core.observations import TextScored
+from sweeper.core.points import Energy
 from sweeper.core.textscores import TextScores
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Outcome, Phase, Verdict
+from sweeper.core.windows_point import Asked, ClientCost, decode_point
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.store.rundir import RunDir
 
@@ -37,3 +41,25 @@ def test_a_cell_whose_text_is_off_the_references_is_not_ranked_and_says_by_how_m
     assert judged["off"][0].outcome is Outcome.FAIL
     assert judged["off"][0].cause is not None
     assert "relative score 54.88" in judged["off"][0].cause.means
+
+
+@pytest.mark.parametrize(
+    ("joules", "state", "changed"), [(488.4, "fine", False), (500.0, "fine", True), (488.0, "thermal", True)]
+)
+def test_the_rounding_of_a_stored_trace_is_no_change_of_a_verdict(joules: float, state: str, changed: bool) -> None:
+    def judged(energy: Energy) -> Verdict:
+        point = decode_point(
+            Asked(preset="sustained-decode", concurrency=1, isl=8, osl=8, seed=0),
+            [],
+            ClientCost(cpu_s=0, cpu_share=0, lag_p99_s=0),
+            energy=energy,
+        )
+        return Verdict(cell_id="c", trial="c-1", outcome=Outcome.PASS, phase=Phase.MEASURE, points=(point,))
+
+    def energy(joules: float, state: str) -> Energy:
+        return Energy(joules=joules, joules_per_1k_tokens=None, mean_w=None, power_share=None, state=state)
+
+    found = views.difference(
+        Cell(engine="vllm", model="m"), judged(energy(487.6, "fine")), judged(energy(joules, state))
+    )
+    assert (found is not None) == changed
