@@ -37,6 +37,17 @@ def test_a_steady_window_is_fine_and_complete() -> None:
     assert seen.samples_per_s == pytest.approx(10, rel=0.05)
 
 
+def test_a_window_recorded_on_a_gpu_is_fine_and_keeps_its_energy() -> None:
+    (trace,) = read_traces(TRACES / "recorded-h200.jsonl.gz")
+    seen = judge_window(trace)
+    assert (seen.energy.state, seen.energy.why, seen.invalid) == ("fine", None, ())
+    assert seen.energy.joules == pytest.approx(3213.0, rel=1e-3)
+    assert seen.energy.joules_per_1k_tokens == pytest.approx(393.8, rel=1e-3)
+    assert seen.energy.mean_w == pytest.approx(536.7, rel=1e-3)
+    assert seen.energy.power_share == pytest.approx(0.7667, rel=1e-3)
+    assert (seen.sm_mhz, seen.mem_mhz, seen.temp_c) == ((1980, 1980), (3201, 3201), (34, 42))
+
+
 def test_energy_is_the_sum_over_the_cells_gpus_and_the_share_is_not() -> None:
     seen = judged("two-gpus")
     assert seen.energy.joules == pytest.approx(2 * TRUE_J, rel=0.01)

@@ -3,6 +3,8 @@
     python tests/adapters/gpu_traces/make.py
 
 Power wanders by 2 % around its level; the counter advances every 0.1 s, as boards do. Window: 12 s, sampled at 10 Hz.
+
+`recorded-h200` is not made here: an H200 decoding at 16 streams for 6 s (docs/measured-h200.md), its UUID blanked.
 """
 
 from __future__ import annotations
