@@ -19,6 +19,7 @@ import yaml
 
 from sweeper.bugreport import archive
 from sweeper.cli.main import main
+from sweeper.probes.text import prompts_for
 
 SERVER = Path(__file__).parents[1] / "servers" / "scripted.py"
 TOKEN = "hf_PlantedPlantedPlanted1234"
@@ -231,7 +232,9 @@ def changed(swept: Path, tmp_path: Path, *flags: str) -> Path:
 def test_a_cell_that_passes_here_is_not_reproduced(
     swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.canary.golden.find", lambda folder: None)  # a scripted server has no numerics
+    # A scripted server has no numerics, and adds no numbers: it is asked what any model is asked.
+    monkeypatch.setattr("sweeper.canary.golden.find", lambda folder: None)
+    monkeypatch.setattr("sweeper.tools.prompts_for", lambda model: prompts_for(""))
     out = changed(swept, tmp_path)
     assert main(["reproduce", str(out), "--trust"]) == 1
     assert "not reproduced: the cell passed here" in capsys.readouterr().out
