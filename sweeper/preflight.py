@@ -7,6 +7,7 @@ engine itself rules out cost no launch at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ OWN_SHAPE = frozenset(
     | {"max-model-len-exceeds-model"}
 )
 """Causes that speak of the checkpoint's shape: nothing about a model that the canary was not built like."""
+_OWN_SHAPE = re.compile(r"hidden dim|routing|router logits|act_and_mul|activation\.?\s*$")
+"""The same in the reasons of vLLM's `is_supported_config`: size, routing and activation are the checkpoint's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,8 +74,12 @@ class Preflight:
 
     def taken(self, found: CanaryChecked) -> CanaryChecked:
         """What a launch found, as far as it says something about the cell's own model."""
-        if found.cause and found.cause.id in OWN_SHAPE and not self.like_the_model:
-            return unchecked(f"{found.cause.id} on the canary, whose shape is not this model's")
+        cause = found.cause
+        if cause is None or self.like_the_model:
+            return found
+        refused_shape = cause.id == "moe-backend-rejected" and _OWN_SHAPE.search(cause.line or "")
+        if cause.id in OWN_SHAPE or refused_shape:
+            return unchecked(f"{cause.id} on the canary, whose shape is not this model's")
         return found
 
     def _worth_a_launch(self, cell: Cell) -> bool:
@@ -89,7 +96,7 @@ class Preflight:
             return None
         for launch in self.launches.values():
             line = refused(launch.refusals, backend) if launch.layout == layout else None
-            if line:
+            if line and (self.like_the_model or not _OWN_SHAPE.search(line.reason)):
                 return _ruled_out(backend, line, launch.log)
         return None
 

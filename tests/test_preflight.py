@@ -15,6 +15,7 @@ from sweeper import app, tools, views
 from sweeper.checking import CheckOptions, check_server
 from sweeper.clock import SystemClock
 from sweeper.core import codec
+from sweeper.core.canaries import CanaryLaunch, Refusal
 from sweeper.core.identity import cell_id
 from sweeper.core.observations import CanaryChecked
 from sweeper.core.values import (
@@ -314,6 +315,38 @@ def test_a_canary_of_another_shape_is_not_held_against_the_cell(bench: Bench) ->
     assert preflight.taken(heads).verdict == "unchecked"
     assert preflight.taken(kernel).verdict == "failed"
     assert replace(preflight, like_the_model=True).taken(heads).verdict == "failed"
+
+
+REFUSED = "does not support the deployment configuration since kernel does not support"
+
+
+@pytest.mark.parametrize(
+    ("reason", "other_shape", "same_shape"),
+    [
+        ("128 hidden dim is not supported", "unchecked", "failed"),
+        ("routing method RoutingMethodType.Renormalize", "unchecked", "failed"),
+        ("hash routing", "unchecked", "failed"),
+        ("MoEActivation.SILU activation", "unchecked", "failed"),
+        ("current device cuda", "failed", "failed"),
+        ("quantization scheme QuantKey(f8e4m3)xNone", "failed", "failed"),
+    ],
+)
+def test_a_refusal_for_the_canarys_own_shape_rules_no_backend_out(
+    bench: Bench, reason: str, other_shape: str, same_shape: str
+) -> None:
+    """Neither read off another launch nor said by the backend's own."""
+    line = f"ERROR ValueError: Unquantized MoE backend CUTLASS {REFUSED} {reason}."
+    died = CanaryChecked(verdict="failed", cause=Cause(id="moe-backend-rejected", means="", line=line))
+    for like, wanted in ((False, other_shape), (True, same_shape)):
+        preflight = Preflight(canary_of=lambda cell: bench.root, check=bench.check, like_the_model=like)
+        assert preflight.taken(died).verdict == wanted
+        auto = CanaryChecked(verdict="right")
+        known = Refusal(reason=f"kernel does not support {reason}", line_no=1, line=line, backend="cutlass")
+        preflight.restore(
+            [CanaryLaunch(key="k", layout="one", label="", checked=auto, seconds=1.0, log="", refusals=(known,))]
+        )
+        ruling = preflight._refusal(bench.cell("cutlass"), "one")
+        assert (ruling.verdict if ruling else "unchecked") == wanted
 
 
 def died_of(cause: str) -> CanaryChecked:
