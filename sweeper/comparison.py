@@ -17,6 +17,7 @@ from sweeper.core.racing import confirmed
 from sweeper.core.stats import LaunchStats
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Interval, Outcome, Verdict
+from sweeper.core.windows_point import source_flag
 from sweeper.store.record import RunRecord, TrialRecord
 
 NARROWEST_LABEL = 10
@@ -73,8 +74,9 @@ def _rates(verdict: Verdict) -> dict[str, list[float]]:
 def workload_of(point: DecodePoint) -> str:
     """`sustained-decode c=8 128/512`: figures with the same text answer the same question."""
     rate = "" if point.decode_tok_s is not None else " serving"
+    counted = f", counted by {point.tokens_source}" if source_flag(point.tokens_source) else ""
     isl = "-" if point.isl is None else round(point.isl, -1) if point.isl >= 32 else point.isl
-    return f"{point.preset}{rate} c={point.concurrency} {isl}/{point.osl if point.osl is not None else '-'}"
+    return f"{point.preset}{rate} c={point.concurrency} {isl}/{point.osl if point.osl is not None else '-'}{counted}"
 
 
 def _trial(record: RunRecord, trial: TrialRecord, verdict: Verdict, workload: str, value: float) -> Trial:

@@ -12,7 +12,7 @@ from sweeper.cli.main import main
 from sweeper.core import codec
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.identity import cell_id
-from sweeper.core.points import DecodePoint, Quantiles
+from sweeper.core.points import DecodePoint, Quantiles, TokenSource
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Outcome, Phase, Verdict
 from sweeper.store import rundir
@@ -23,7 +23,7 @@ CUTLASS = Cell(engine="vllm", model="m", moe_backend="cutlass")
 TRITON = Cell(engine="vllm", model="m", moe_backend="triton")
 
 
-def point(rate: float) -> DecodePoint:
+def point(rate: float, source: TokenSource = "usage") -> DecodePoint:
     none = Quantiles(mean=None, p50=None, p99=None)
     return DecodePoint(
         preset="sustained-decode",
@@ -38,7 +38,7 @@ def point(rate: float) -> DecodePoint:
         itl_ms=none,
         chunk_gap_ms=none,
         tokens=1,
-        tokens_source="usage",
+        tokens_source=source,
         window_s=1.0,
         acceptance=None,
         server_tok_s=None,
@@ -55,6 +55,7 @@ def write_run(
     driver: str = "575.51",
     version: str = "0.32.0",
     same: int = 1,
+    source: TokenSource = "usage",
 ) -> None:
     """`same`: workloads that ask the same of every launch."""
     facts = {"schema": 1, "host": {"driver": driver, "gpus": [{"name": "NVIDIA H200"}]}}
@@ -76,7 +77,7 @@ def write_run(
                 outcome=Outcome.PASS,
                 phase=Phase.STOP,
                 effective=EffectiveConfig(engine_version=version),
-                points=(point(rate),) * same,
+                points=(point(rate, source),) * same,
             )
             event("trial_finished", {"verdict": codec.dump(verdict)}, trial)
     log.close()
@@ -125,6 +126,15 @@ def test_two_workloads_that_ask_the_same_of_one_server_are_one_launch(
     write_run(tmp_path, "run-b", {MARLIN: [60.0]}, same=2)
     assert main(["compare", "run-a", "run-b", "--logs", str(tmp_path)]) == 0
     assert "faster?" in capsys.readouterr().out
+
+
+def test_tokens_counted_another_way_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, "run-a", {MARLIN: [50.0]})
+    write_run(tmp_path, "run-b", {MARLIN: [60.0]}, source="tokenizer")
+    assert main(["compare", "run-a", "run-b", "--logs", str(tmp_path)]) == 0
+    assert "No cell passed in both runs under the same workload." in capsys.readouterr().out
+    assert main(["compare", "run-b", "run-b", "--logs", str(tmp_path)]) == 0
+    assert "130/512, counted by tokenizer" in capsys.readouterr().out
 
 
 def test_another_engine_version_is_the_same_cell_under_other_conditions(
