@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -118,7 +119,7 @@ def load(path: Path) -> GoldenFile:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or None
         raise BadFile(str(path), f"not a golden file: {first['msg']}", key=key) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadFile(str(path), f"damaged gzip data: {error}") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,6 @@ def _stored(file: Path) -> list[RunFigure]:
                 row: Mapping[str, Any] = json.loads(line)
                 if "run" in row:
                     found.append(codec.load(RunFigure, row["run"]))
-    except (OSError, EOFError, ValueError, RecordUnusable):
+    except (OSError, EOFError, ValueError, zlib.error, RecordUnusable):
         return found
     return found

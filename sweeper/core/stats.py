@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats as sps
@@ -176,8 +177,8 @@ class Steadiness:
 
 def steadiness(series: Sequence[float]) -> Steadiness | None:
     """Rates in equal slices of one window, folded into PARTS parts; None where there are under two slices a part."""
-    size = len(series) // PARTS
-    if size < 2 or not any(series):
+    if len(series) < 2 * PARTS or not any(series):
         return None
-    parts = tuple(float(np.mean(series[n * size : (n + 1) * size])) for n in range(PARTS))
+    edges = [len(series) * n // PARTS for n in range(PARTS + 1)]
+    parts = tuple(float(np.mean(series[a:b])) for a, b in pairwise(edges))
     return Steadiness(parts=parts, cv=float(np.std(parts, ddof=1)) / float(np.mean(parts)))

@@ -160,6 +160,8 @@ def test_a_missing_or_torn_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"gone\.jsonl"):
         read_traces(tmp_path / "gone.jsonl")
     torn = tmp_path / "torn.jsonl.gz"
-    torn.write_bytes(gzip.compress(b"{}" * 100)[:-12])
-    with pytest.raises(BadFile, match=r"torn\.jsonl"):
-        read_traces(torn)
+    whole = gzip.compress(b"{}" * 100)
+    for data in (whole[:-12], whole[:10] + b"\xff" * 20):
+        torn.write_bytes(data)
+        with pytest.raises(BadFile, match=r"torn\.jsonl"):
+            read_traces(torn)

@@ -72,6 +72,7 @@ def test_a_plain_json_golden_file_loads(tmp_path: Path) -> None:
         (b"{}", "not a golden file"),
         (b"not json", "not a golden file"),
         (b"\x1f\x8bbroken", "damaged"),
+        (gzip.compress(b"{}" * 100)[:10] + b"\xff" * 20, "damaged"),
     ],
 )
 def test_a_bad_golden_file_is_named(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -117,6 +117,9 @@ def test_a_window_is_held_against_itself_in_five_parts() -> None:
     level = stats.steadiness([100.0, 102.0] * 10)
     assert level is not None
     assert (level.steady, level.cv) == (True, 0.0)
+    late = stats.steadiness([0.0] * 10 + [100.0] * 4)
+    assert late is not None
+    assert not late.steady
     throttled = stats.steadiness([100.0] * 12 + [70.0] * 8)
     assert throttled is not None
     assert throttled.parts == (100.0, 100.0, 100.0, 70.0, 70.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def read_traces(path: Path) -> list[GpuTrace]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as problem:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as problem:
         raise BadFile(str(path), str(problem)) from problem
     rows = []
     for n, line in enumerate(text.splitlines(), start=1):
@@ -33,5 +34,5 @@ def read_traces(path: Path) -> list[GpuTrace]:
             raise BadFile(str(path), f"not JSON: {problem.msg}", line=n) from problem
     try:
         return traces_of_rows(rows)
-    except (ValueError, AttributeError) as problem:
+    except (ValueError, AttributeError, TypeError) as problem:
         raise BadFile(str(path), str(problem)) from problem
