@@ -148,6 +148,11 @@ def test_waves_wait_for_their_slowest(scripted: Start) -> None:
     assert min(r["arrived_s"] for r in waves[4:]) >= max(r["ended_s"] for r in waves[:4]) - 0.005
 
 
+def test_an_open_loop_of_fewer_requests_than_client_processes_is_sent(scripted: Start) -> None:
+    workload = dataclasses.replace(SHORT, requests=1)
+    assert point(scripted(rate=400), workload, rate=50.0, processes=2).requests == 1
+
+
 def test_an_open_loop_sends_when_it_is_time_and_has_no_common_window(scripted: Start) -> None:
     server = scripted(rate=400, ttft=0.01)
     found = point(server, dataclasses.replace(SHORT, requests=10, osl=20, concurrency=(1,)), rate=50.0)

@@ -121,3 +121,9 @@ def test_a_missing_or_broken_tokenizer_is_named(tmp_path: Path, capsys: pytest.C
     with pytest.raises(UsageError, match="is not a tokenizer"):
         load_tokenizer(tmp_path)
     assert local_tokenizer(tmp_path) is None
+
+
+def test_weights_in_one_file_are_not_read_for_a_tokenizer(folder: Path) -> None:
+    """A GGUF file of a hundred gigabytes would be read whole before it is refused."""
+    assert local_tokenizer(folder) == folder
+    assert local_tokenizer(folder / "tokenizer.json") is None

@@ -174,7 +174,7 @@ class _Job:
         offsets: list[float] | None = None,
     ) -> list[dict[str, Any]]:
         """Requests and streams dealt out over the client processes."""
-        processes = min(self._processes(concurrency), concurrency)
+        processes = min(self._processes(concurrency), concurrency, len(offsets) if offsets else concurrency)
         plans = []
         for number in range(processes):
             streams = concurrency // processes + (number < concurrency % processes)

@@ -36,7 +36,9 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def local_tokenizer(path: Path) -> Path | None:
-    """`path`, if it can be used here."""
+    """`path`, a model's folder, if it holds a tokenizer that can be used here. A file is its weights: never read."""
+    if not path.is_dir():
+        return None
     try:
         load_tokenizer(path)
     except UsageError:
