@@ -19,6 +19,7 @@ from sweeper.core.values import Cell
 from sweeper.core.verdicts import Interval, Outcome, Verdict
 from sweeper.core.windows_point import source_flag
 from sweeper.store.record import RunRecord, TrialRecord
+from sweeper.views import standing
 
 NARROWEST_LABEL = 10
 
@@ -50,10 +51,11 @@ def _loose(cells: Mapping[str, Cell], taken: set[str]) -> dict[str, list[str]]:
 
 
 def figures(record: RunRecord) -> dict[Key, list[Trial]]:
-    """Per cell and workload one figure per passed launch, without the screening launches of a race."""
+    """Per cell and workload one figure per launch that a report would rank, without the screening ones of a race."""
     found: dict[Key, list[Trial]] = {}
+    passed = {v.trial for each in standing(record).values() for v in each if v.outcome is Outcome.PASS}
     for trial in record.trials.values():
-        if trial.verdict is None or trial.verdict.outcome is not Outcome.PASS:
+        if trial.verdict is None or trial.trial not in passed:
             continue
         for workload, rates in _rates(trial.verdict).items():
             one = _trial(record, trial, trial.verdict, workload, fmean(rates))

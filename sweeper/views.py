@@ -29,11 +29,7 @@ JUDGED_ALIKE = 0.005
 
 def model(record: RunRecord, enrich: Any = None) -> Model:
     """The report's table model."""
-    verdicts: dict[str, list[Verdict]] = {}
-    for trial in record.trials.values():
-        if trial.verdict:
-            verdicts.setdefault(trial.cell_id, []).append(trial.verdict)
-    verdicts = within_bound(record, against_reference(record, verdicts))
+    verdicts = standing(record)
     saved = saving(record)
     notes = [*([saved.to_text()] if saved else ()), *record.notes]
     notes += machine_notes(record)
@@ -54,6 +50,15 @@ def model(record: RunRecord, enrich: Any = None) -> Model:
         saving=saved,
         **more,
     )
+
+
+def standing(record: RunRecord) -> dict[str, list[Verdict]]:
+    """Verdicts by cell id, one per trial in order, held against the reference cell and the speed of light."""
+    verdicts: dict[str, list[Verdict]] = {}
+    for trial in record.trials.values():
+        if trial.verdict:
+            verdicts.setdefault(trial.cell_id, []).append(trial.verdict)
+    return within_bound(record, against_reference(record, verdicts))
 
 
 def against_reference(record: RunRecord, verdicts: Mapping[str, list[Verdict]]) -> dict[str, list[Verdict]]:

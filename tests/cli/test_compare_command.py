@@ -128,6 +128,17 @@ def test_two_workloads_that_ask_the_same_of_one_server_are_one_launch(
     assert "faster?" in capsys.readouterr().out
 
 
+def test_a_figure_that_cannot_be_is_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a report: faster than the dense weights can be read from the GPU's memory."""
+    known = Cell(engine="vllm", model="Qwen3-30B-A3B", quantization="bf16")
+    write_run(tmp_path, "run-a", {known: [500.0]})
+    write_run(tmp_path, "run-b", {known: [5e6]})
+    assert main(["compare", "run-a", "run-a", "--logs", str(tmp_path)]) == 0
+    assert "same" in capsys.readouterr().out
+    assert main(["compare", "run-a", "run-b", "--logs", str(tmp_path)]) == 0
+    assert "No cell passed in both runs under the same workload." in capsys.readouterr().out
+
+
 def test_tokens_counted_another_way_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path, "run-a", {MARLIN: [50.0]})
     write_run(tmp_path, "run-b", {MARLIN: [60.0]}, source="tokenizer")
