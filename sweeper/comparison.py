@@ -171,7 +171,7 @@ def _table(changes: Sequence[Change], wide: int) -> str:
     head = ["cell", "A tok/s", "B tok/s", "B/A", "95 % interval", "verdict"]
     rows = [_row(change) for change in changes]
     align = ("left", "right", "right", "right", "left", "left")
-    for label in range(max(len(row[0]) for row in rows), NARROWEST_LABEL - 1, -1):
+    for label in range(max(NARROWEST_LABEL, *(len(row[0]) for row in rows)), NARROWEST_LABEL - 1, -1):
         widths = [label, *[None] * 5]
         text = tabulate(rows, headers=head, disable_numparse=True, colalign=align, maxcolwidths=widths)
         if max(map(len, text.splitlines())) <= wide:

@@ -128,6 +128,13 @@ def test_two_workloads_that_ask_the_same_of_one_server_are_one_launch(
     assert "faster?" in capsys.readouterr().out
 
 
+def test_short_names_fit_any_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = Cell(engine="transformers", model="m", name="FP16")
+    write_run(tmp_path, "run-a", {named: [50.0]})
+    assert main(["compare", "run-a", "run-a", "--logs", str(tmp_path)]) == 0
+    assert "FP16" in capsys.readouterr().out
+
+
 def test_a_figure_that_cannot_be_is_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As in a report: faster than the dense weights can be read from the GPU's memory."""
     known = Cell(engine="vllm", model="Qwen3-30B-A3B", quantization="bf16")
