@@ -19,6 +19,8 @@ LABEL_SHARE = 0.33
 MIN_LABEL = 26
 NARROWEST_LABEL = 10
 """Where only place, cell and rate are left and the terminal is narrower still."""
+NARROWEST = 24
+"""Below that the indented reasons have no room for a word."""
 HEADER = 9
 """Characters of a heading before it takes a second line."""
 _LOG_HEAD = re.compile(
@@ -31,7 +33,7 @@ _LOG_HEAD = re.compile(
 
 def text(model: Model, *, width: int | None = None) -> str:
     """Plain text that fits `width` columns; where the table is wider, columns are left out and named below it."""
-    wide = width or shutil.get_terminal_size((100, 24)).columns
+    wide = max(NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
     parts = [_head(model, wide)]
     parts += [_table(model, table, wide) for table in model.tables]
     if not model.tables:

@@ -170,3 +170,8 @@ def test_gpus_are_counted_by_name() -> None:
     gpu = {"name": "RTX PRO 6000", "sm": "12.0"}
     model = runs.model({runs.AUTO: []}, host={"gpus": [gpu, gpu], "driver": "580.1", "wsl": "WSL2"})
     assert "host: 2 x RTX PRO 6000 (sm 12.0) · driver 580.1 · WSL2" in text(model, width=100)
+
+
+@pytest.mark.parametrize("wide", [1, 10, 18])
+def test_a_terminal_too_narrow_for_a_word_still_gets_its_report(wide: int) -> None:
+    assert "not ranked" in text(runs.mixed(), width=wide)
