@@ -58,6 +58,14 @@ def test_what_a_slow_scrape_leaves_open_is_no_disagreement() -> None:
     assert cross_check(counters(1.08, took_s=0.3), traces, window).invalid
 
 
+def test_scrapes_too_slow_to_prove_anything_are_no_check_inside_the_window() -> None:
+    traces = streams()
+    window = sustained_window(traces, 4)
+    assert window is not None
+    slow = cross_check(counters(1.2, took_s=0.5), traces, window)
+    assert (slow.server_tok_s, slow.invalid) == (None, None)
+
+
 def test_a_counter_that_moves_only_at_the_end_says_nothing_inside_the_window() -> None:
     traces = streams()
     window = sustained_window(traces, 4)
