@@ -8,7 +8,7 @@ _PUBLISHERS = ("vllm/", "lmsysorg/", "nvcr.io/nvidia/", "rocm/", "intel/", "dock
 _ENV = (
     "VLLM_", "SGLANG_", "SGL_", "CUDA_", "NCCL_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "TRITON_", "FLASHINFER_",
     "OMP_", "MKL_", "HF_HUB_", "TRANSFORMERS_", "NVIDIA_", "TOKENIZERS_", "SAFETENSORS_", "DO_NOT_TRACK", "GLOO_",
-    "UCX_",
+    "UCX_", "TORCHDYNAMO_DISABLE",
 )  # fmt: skip
 _ENV_CODE = (
     "VLLM_PLUGINS",

@@ -65,6 +65,6 @@ def test_what_brings_code_of_its_own_must_be_trusted_first(cell: Cell) -> None:
 def test_the_engine_alone_needs_no_trust() -> None:
     cell = Cell(
         engine="vllm", model="m", image="vllm/vllm-openai:v0.32.0", launcher="docker",
-        env=(("VLLM_USE_V1", "1"),), extra_args=("--enforce-eager", "--max-num-seqs", "8"),
+        env=(("TORCHDYNAMO_DISABLE", "1"), ("VLLM_USE_V1", "1")), extra_args=("--enforce-eager", "--max-num-seqs", "8"),
     )  # fmt: skip
     assert not doubts(cell, image_is_ours=False)
