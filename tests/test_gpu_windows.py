@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +24,13 @@ from sweeper.runner import Sweep, go, plain_rounds
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog
 from sweeper.store.record import RunRecord, TrialRecord, read
+from tests.servers.argv import scripted
 
-SERVER = Path(__file__).parent / "servers" / "scripted.py"
 CELL = Cell(
     engine="command",
     model="m",
     name="one",
-    command=(sys.executable, str(SERVER), "--port", "{port}", "--text", "prose", "--rate", "400", "--model", "m"),
+    command=scripted(),
 )
 
 

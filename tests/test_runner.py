@@ -17,8 +17,8 @@ from sweeper.runner import Sweep, go, plain_rounds, restore
 from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog
 from sweeper.store.record import RunRecord, read
+from tests.servers.argv import scripted
 
-SERVER = str(Path(__file__).parent / "servers" / "scripted.py")
 CUTLASS = (
     "(EngineCore_DP0 pid=7) ERROR 11-21 10:00:00 [core.py:10] RuntimeError: [TensorRT-LLM][ERROR] Assertion failed: "
     "Failed to initialize cutlass TMA WS grouped gemm. Error: Error Internal "
@@ -50,21 +50,7 @@ class Quiet:
 
 def server(name: str, *flags: str) -> Cell:
     """A cell whose server is the scripted one."""
-    argv = (
-        sys.executable,
-        SERVER,
-        "--port",
-        "{port}",
-        "--text",
-        "prose",
-        "--rate",
-        "400",
-        "--model",
-        "m",
-        f"--cell={name}",
-        *flags,
-    )
-    return Cell(engine="command", model="m", name=name, command=argv)
+    return Cell(engine="command", model="m", name=name, command=scripted(f"--cell={name}", *flags))
 
 
 def matrix_of(cells: list[Cell], launches: int = 1, **deadlines: float) -> tuple[Matrix, Expansion]:

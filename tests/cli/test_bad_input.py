@@ -18,10 +18,10 @@ import yaml
 
 from sweeper.cli.main import main
 from sweeper.launchers import processes
+from tests.servers.argv import scripted
 
 SERVERS = Path(__file__).parents[1] / "servers"
-HEALTHY = [sys.executable, str(SERVERS / "scripted.py"), "--port", "{port}", "--text", "prose", "--rate", "400"]
-HEALTHY += ["--model", "m"]
+HEALTHY = [*scripted()]
 BREAKS = [sys.executable, str(SERVERS / "broken.py"), "--port", "{port}"]
 NOBODY = 65534
 

@@ -20,8 +20,8 @@ import yaml
 from sweeper.bugreport import archive
 from sweeper.cli.main import main
 from sweeper.probes.text import prompts_for
+from tests.servers.argv import SCRIPTED, scripted
 
-SERVER = Path(__file__).parents[1] / "servers" / "scripted.py"
 TOKEN = "hf_PlantedPlantedPlanted1234"
 PASSWORD = "planted-battery-staple"
 USER = "plantedperson"
@@ -39,20 +39,8 @@ PLANTED = (
 
 def cell(name: str, *flags: str, say: tuple[str, ...] = ()) -> dict[str, Any]:
     lines = [word for number, line in enumerate(say) for word in ("--log-line", f"{number / 20}:{line}")]
-    argv = [
-        sys.executable,
-        "{server}",
-        "--port",
-        "{port}",
-        "--text",
-        "prose",
-        "--rate",
-        "400",
-        "--model",
-        "{served_model}",
-        f"--cell={name}",
-    ]
-    return {"command": [*argv, *lines, *flags], "name": name}
+    argv = scripted(f"--cell={name}", *lines, *flags, program="{server}", model="{served_model}")
+    return {"command": [*argv], "name": name}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +48,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with one cell that fails, one that passes; secrets and names are all over it."""
     base = tmp_path_factory.mktemp("swept")
     server = base / "server.py"
-    shutil.copyfile(SERVER, server)
+    shutil.copyfile(SCRIPTED, server)
     cells = [
         cell("broken", "--hang", say=(*PLANTED, FATAL)),
         cell("fine"),

@@ -17,26 +17,14 @@ import pytest
 import yaml
 
 from sweeper.launchers import processes
+from tests.servers.argv import scripted
 
-SERVER = Path(__file__).parents[1] / "servers" / "scripted.py"
 CELLS = 6
 KILLS = 10
 
 
 def matrix(folder: Path) -> Path:
     """Six servers that answer at once, one that dies, one that hangs after a kernel failure."""
-    command = [
-        sys.executable,
-        str(SERVER),
-        "--port",
-        "{port}",
-        "--text",
-        "prose",
-        "--rate",
-        "300",
-        "--model",
-        "scripted",
-    ]
     failing = "Failed to initialize cutlass TMA WS grouped gemm. Error: Error Internal"
     cells: list[dict[str, Any]] = [{"name": f"cell {n}", "extra_args": [f"--cell={n}"]} for n in range(CELLS)]
     cells.append({"name": "dies", "extra_args": ["--hang", "--exit-after", "0.3"]})
@@ -44,7 +32,7 @@ def matrix(folder: Path) -> Path:
     whole = {
         "engine": "command",
         "model": "scripted",
-        "command": command,
+        "command": [*scripted(rate=300, model="scripted")],
         "cells": cells,
         "workloads": [{"isl": 16, "osl": 64, "concurrency": [1, 2], "window_s": 0.2, "warmup_s": 0}],
         "policy": {"deadlines": {"ready_s": 20, "stop_s": 2}},
