@@ -205,6 +205,16 @@ def zipped(text: str) -> bytes:
     return gzip.compress(text.encode(), compresslevel=9, mtime=0)
 
 
+def judged(verdict: Verdict) -> dict[str, Any]:
+    """What a reproduction is compared by: the manifest's `expected`, and what was seen here."""
+    return {
+        "outcome": verdict.outcome.value,
+        "phase": verdict.phase.value,
+        "cause": verdict.cause.id if verdict.cause else None,
+        "findings": [finding.id for finding in verdict.findings],
+    }
+
+
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """The verdict as JSON-ready data."""
     return codec.dump(verdict)

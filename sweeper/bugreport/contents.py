@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper import __version__
 from sweeper.bugreport import builder, issue, script
-from sweeper.bugreport.case import Case, verdict_json, zipped
+from sweeper.bugreport.case import Case, judged, verdict_json, zipped
 from sweeper.bugreport.recipe import Recipe, canary_arguments, portable, recipe_of
 from sweeper.bugreport.redaction import Private, Redactor, leaks
 from sweeper.bugreport.templates import Form, form_for
@@ -197,7 +196,6 @@ def _readme(case: Case, form: Form, recipe: Recipe) -> str:
 
 
 def _manifest(case: Case, form: Form, recipe: Recipe, files: Mapping[str, bytes], counts: Mapping[str, int]) -> bytes:
-    cause = case.verdict.cause
     facts = case.verdict.effective or EffectiveConfig()
     data = {
         "schema": SCHEMA,
@@ -206,12 +204,7 @@ def _manifest(case: Case, form: Form, recipe: Recipe, files: Mapping[str, bytes]
         "started_utc": case.started_utc,
         "for": form.name,
         "reproducer": recipe.kind,
-        "expected": {
-            "outcome": case.verdict.outcome.value,
-            "phase": case.verdict.phase.value,
-            "cause": cause.id if cause else None,
-            "findings": [finding.id for finding in case.verdict.findings],
-        },
+        "expected": judged(case.verdict),
         "seen_with": {
             "engine": case.cell.engine,
             "engine version": facts.engine_version or case.cell.engine_version or "",
@@ -247,8 +240,7 @@ def preview(report: Report, target: str) -> str:
         f"  {sum(map(len, report.files.values())):>10}  bytes before packing; the log is {log} bytes unpacked",
         "",
     ]
-    hidden = Counter(report.counts)
-    told = ", ".join(f"{number} {kind}" for kind, number in hidden.items()) or "nothing"
+    told = ", ".join(f"{number} {kind}" for kind, number in report.counts.items()) or "nothing"
     lines += [f"hidden: {told}"]
     lines += [f"reproducer: {report.recipe.kind}", *(f"  {note}" for note in report.recipe.notes)]
     return "\n".join([*lines, "Nothing is sent anywhere: the archive stays on this machine.", ""])

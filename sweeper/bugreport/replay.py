@@ -13,6 +13,7 @@ from typing import Any
 
 from sweeper.bugreport import builder
 from sweeper.bugreport.archive import BadArchive, Opened, read
+from sweeper.bugreport.case import judged
 from sweeper.bugreport.recipe import QUANTS, Recipe, canary_arguments
 from sweeper.bugreport.trust import doubts
 from sweeper.bugreport.versions import differences, versions_of
@@ -198,12 +199,7 @@ def compare(source: Source, cell: Cell, verdict: Verdict, here: Mapping[str, str
     `here`: GPU, driver and image digest of this machine, by the names of the manifest's `seen_with`.
     """
     expected, cause = source.manifest["expected"], verdict.cause
-    seen = {
-        "outcome": verdict.outcome.value,
-        "phase": verdict.phase.value,
-        "cause": cause.id if cause else None,
-        "findings": [finding.id for finding in verdict.findings],
-    }
+    seen = judged(verdict)
     now = {**here, **versions_of(cell, cell.image if cell.launcher == "docker" else None)}
     if verdict.effective and verdict.effective.engine_version:
         now["engine version"] = verdict.effective.engine_version
@@ -227,11 +223,12 @@ def compare(source: Source, cell: Cell, verdict: Verdict, here: Mapping[str, str
 
 def _result(expected: Mapping[str, Any], seen: Mapping[str, Any], verdict: Verdict) -> str:
     if expected.get("cause"):
-        if seen["cause"] == expected["cause"]:
-            return "reproduced"
-        return "not reproduced" if verdict.outcome is Outcome.PASS else "different"
-    found = set(expected.get("findings") or ()) & set(seen["findings"])
-    return "reproduced" if found else ("not reproduced" if verdict.outcome is Outcome.PASS else "different")
+        again = seen["cause"] == expected["cause"]
+    else:
+        again = not set(seen["findings"]).isdisjoint(expected.get("findings") or ())
+    if again:
+        return "reproduced"
+    return "not reproduced" if verdict.outcome is Outcome.PASS else "different"
 
 
 def environment_problem(source: Source, verdict: Verdict) -> SweeperError | None:
