@@ -175,11 +175,11 @@ def _safe(path: Path, name: str, number: int) -> str:
 
 def _of_folder(path: Path) -> Iterator[tuple[str, bytes]]:
     """The files that the manifest names, and it; whatever else lies in the folder is left alone."""
-    manifest = _manifest(
-        path, {"manifest.json": (path / "manifest.json").read_bytes()} if (path / "manifest.json").is_file() else {}
-    )
-    yield "manifest.json", (path / "manifest.json").read_bytes()
-    for number, name in enumerate(_listed(path, manifest)):
+    described = path / "manifest.json"
+    found = {described.name: described.read_bytes()} if described.is_file() else {}
+    names = _listed(path, _manifest(path, found))
+    yield from found.items()
+    for number, name in enumerate(names):
         file = path / _safe(path, name, number)
         if file.is_file() and not file.is_symlink():
             yield name, file.read_bytes()
