@@ -15,7 +15,6 @@ from typing import Any
 
 from sweeper.core.redact import MASK, is_secret_name, redact
 
-KINDS = ("secrets", "user names", "host names", "home paths", "network addresses", "e-mail addresses", "hardware ids")
 USER, HOST, ADDRESS, EMAIL, DEVICE, HOME = "<user>", "<host>", "<address>", "<e-mail>", "<id>", "~"
 
 COMMON = frozenset(

@@ -16,7 +16,7 @@ from sweeper.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """One project's form. `text` has `$name` placeholders; `issue.FIELDS` are the names."""
+    """One project's form. `text` has `$name` placeholders; `issue.issue` fills them."""
 
     name: str
     project: str
