@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import median
 
 from sweeper.boards import board, board_of
@@ -20,6 +21,8 @@ from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 from sweeper.store.record import RunRecord
 from sweeper.store.rundir import read_requests
 
+Runs = Callable[[str], Sequence[RunFigure]]
+"""The stored repetitions of a trial."""
 UNEQUAL = 2 / 3
 """Slowest over fastest stream; drafts alone spread streams by a fifth."""
 
@@ -27,6 +30,7 @@ UNEQUAL = 2 / 3
 def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]]:
     """What a report says beside a point: share of the speed of light, idle GPUs, speculation, steadiness."""
     limits = board_of_record(record)
+    stored = cache(lambda trial: _stored_runs(record, trial))
 
     def enrich(cell: Cell, point: DecodePoint) -> tuple[str, ...]:
         limit = limit_of(cell, point, limits)
@@ -39,8 +43,8 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
             *_unequal(point),
             *_gpus(point),
             *_outliers(record, cell, point),
-            *_energy_runs(record, cell, point),
-            *_energy_phases(record, cell, point),
+            *_energy_runs(record, cell, point, stored),
+            *_energy_phases(record, cell, point, stored),
         )
 
     return enrich
@@ -173,11 +177,11 @@ def _outliers(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
     ]
 
 
-def _energy_runs(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+def _energy_runs(record: RunRecord, cell: Cell, point: DecodePoint, stored: Runs) -> list[str]:
     """Spread over the repetitions of the end-to-end protocol, of every launch."""
     if point.preset != "energy-e2e" or point.energy is None or point.energy.joules is None:
         return []
-    runs = _repetitions(record, cell, point)
+    runs = _repetitions(record, cell, point, stored)
     found = energy_over_runs([1000 * r.joules / r.tokens for r in runs if r.joules is not None and r.tokens])
     if found is None or found.sd is None or found.cv is None:
         return []
@@ -188,11 +192,11 @@ def _energy_runs(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]
     ]
 
 
-def _energy_phases(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+def _energy_phases(record: RunRecord, cell: Cell, point: DecodePoint, stored: Runs) -> list[str]:
     """Both phases apart, of the last launch that has them."""
     if point.preset != "energy-phases":
         return []
-    phases = {run.phase: run for run in _repetitions(record, cell, point) if run.joules is not None}
+    phases = {run.phase: run for run in _repetitions(record, cell, point, stored) if run.joules is not None}
     prefill, decode = phases.get("prefill"), phases.get("decode")
     if prefill is None or decode is None or prefill.joules is None or decode.joules is None:
         return []
@@ -207,15 +211,19 @@ def _watts(run: RunFigure) -> str:
     return f"{run.mean_w:.0f} W{share}" if run.mean_w is not None else "unknown power"
 
 
-def _repetitions(record: RunRecord, cell: Cell, point: DecodePoint) -> list[RunFigure]:
+def _repetitions(record: RunRecord, cell: Cell, point: DecodePoint, stored: Runs) -> list[RunFigure]:
     """What the energy presets stored, of every launch of the cell, in order."""
     return [
         run
         for trial in record.trials.values()
         if record.cells[trial.cell_id] == cell
-        for run in runs_of(read_requests(record.run.path / "trials" / trial.trial / "requests.jsonl.gz"))
+        for run in stored(trial.trial)
         if (run.batch, run.osl) == (point.concurrency, point.osl)
     ]
+
+
+def _stored_runs(record: RunRecord, trial: str) -> list[RunFigure]:
+    return runs_of(read_requests(record.run.path / "trials" / trial / "requests.jsonl.gz"))
 
 
 def _same_workload(record: RunRecord, point: DecodePoint) -> Sequence[tuple[str, DecodePoint]]:
