@@ -71,7 +71,7 @@ class Tools(Protocol):
 
 
 class Diagnose(Protocol):
-    """A whole log, read from the first byte."""
+    """A whole log, read from the first byte: what the diagnosis says, and what the log proves to have run."""
 
     def __call__(
         self, log: Path, engine: str, exit_code: int | None

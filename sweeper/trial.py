@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper import gpuwindows
+from sweeper.canarylaunch import Diagnose
 from sweeper.core import observations as seen
 from sweeper.core.canaries import CanaryLaunch
-from sweeper.core.effective import EffectiveConfig
 from sweeper.core.errors import LaunchFailed
 from sweeper.core.gputrace import GpuTrace
 from sweeper.core.observations import Observation
@@ -69,14 +69,6 @@ class OpenMeter(Protocol):
         own_pids: Callable[[], Sequence[int] | None],
         strangers: Sequence[int],
     ) -> Any: ...
-
-
-class Diagnose(Protocol):
-    """A whole log, read from the first byte: what the diagnosis says, and what the log proves to have run."""
-
-    def __call__(
-        self, log: Path, engine: str, exit_code: int | None
-    ) -> tuple[seen.Diagnosed, EffectiveConfig | None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
