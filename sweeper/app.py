@@ -185,9 +185,18 @@ def _resumed(options: RunOptions, text: bytes) -> RunDir:
     return run
 
 
+class Stopped(KeyboardInterrupt):
+    """A person or the system asked the run to end.
+
+    A class of its own because CPython (3.11, `run_eval_code_obj`) remembers a plain KeyboardInterrupt that
+    crossed an `exec` of text, as inside the making of a dataclass in a late import, and then ends the process by
+    SIGINT instead of our exit code 130, although the exception was caught.
+    """
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; further ones are told to wait for the stop."""
+    """Ctrl-C, SIGTERM and SIGHUP raise Stopped once; further ones are told to wait for the stop."""
     hit = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -196,7 +205,7 @@ def interruptible() -> Iterator[None]:
             print("stopping the server; one moment", file=sys.stderr)
             return
         hit = True
-        raise KeyboardInterrupt
+        raise Stopped
 
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in names}
