@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.core import observations as seen
+from sweeper.core.bounds import BUILD_S
 from sweeper.core.canaries import BAD
 from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 from sweeper.core.families import family
@@ -21,7 +22,6 @@ Say = Callable[[str], None]
 
 BATCHES = (1, 8)
 """Alone and side by side: a kernel that breaks above some batch size has another code path there."""
-BUILD_S = 3600.0
 
 
 def make_preflight(matrix: Matrix, say: Say) -> Preflight | None:

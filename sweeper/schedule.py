@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from sweeper.core.bounds import most_launches
 from sweeper.core.matching import matches
 from sweeper.core.racing import Race, next_launches_of_tables
-from sweeper.core.values import Expansion, Matrix
+from sweeper.core.values import Expansion, Matrix, Policy
 from sweeper.core.verdicts import Outcome, Verdict
 from sweeper.core.windows_point import source_flag
 
@@ -35,9 +36,16 @@ def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Se
         if sum(len(tried[c]) for c in passed) >= race.limit(len(passed)):
             return ()
         tables = tables_of({cell_id: tried[cell_id] for cell_id in passed})
-        return next_launches_of_tables(list(tables.values()), order=passed, race=race)
+        wanted = next_launches_of_tables(list(tables.values()), order=passed, race=race)
+        return wanted[: max(0, _left(tried, policy))]
 
     return following
+
+
+def _left(tried: Mapping[str, Sequence[Verdict]], policy: Policy) -> int:
+    """Launches until the number that `plan` promises as the most; late failures and many tables could pass it."""
+    launched = [trials for trials in tried.values() if all(verdict.outcome is not Outcome.SKIP for verdict in trials)]
+    return most_launches(len(launched), policy) - sum(map(len, launched))
 
 
 def _still_raced(trials: Sequence[Verdict]) -> bool:

@@ -42,7 +42,7 @@ def build(
 ) -> Tools:
     """Everything a trial of this sweep needs."""
     signatures = load_signatures(signature_dirs)
-    launchers = _Launchers(launcher, say)
+    launchers = _Launchers(launcher, say, matrix.policy.deadlines.pull_s)
     return Tools(
         clock=clock,
         engine=registry.get,
@@ -64,8 +64,8 @@ def build(
 class _Launchers:
     """One adapter per kind, made when first needed."""
 
-    def __init__(self, default: str | None, say: Callable[[str], None]) -> None:
-        self._default, self._say = default, say
+    def __init__(self, default: str | None, say: Callable[[str], None], pull_s: float) -> None:
+        self._default, self._say, self._pull_s = default, say, pull_s
         self._made: dict[str, Launcher] = {}
 
     def of(self, cell: Cell) -> Launcher:
@@ -74,7 +74,7 @@ class _Launchers:
 
         kind = launchers.name_for(cell, self._default)
         if kind not in self._made:
-            self._made[kind] = launchers.make(kind, say=self._say)
+            self._made[kind] = launchers.make(kind, say=self._say, pull_s=self._pull_s)
         return self._made[kind]
 
 

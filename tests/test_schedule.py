@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
+from sweeper.core.bounds import most_launches
 from sweeper.core.identity import cell_id
 from sweeper.core.points import DecodePoint, Quantiles
 from sweeper.core.racing import confirmed
@@ -155,3 +156,29 @@ def test_equal_cells_seldom_get_a_sole_winner_through_the_whole_loop() -> None:
         rows = rank(confirmed(rates(verdicts)), labels={}, workload="w", concurrency=1)
         wrong += not rows[0].tied and not rows[0].provisional
     assert wrong <= 8
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_sweep_makes_more_launches_than_its_plan_said(seed: int) -> None:
+    rng = random.Random(seed)
+    names = [f"c{number}" for number in range(rng.randint(1, 12))]
+    tables = rng.choice([1, 2, 4])
+    late, unjudged = rng.choice([0.0, 0.4, 0.9]), rng.choice([0.0, 0.3])
+    truth = {(name, table): rng.choice([100.0, rng.uniform(50, 120)]) for name in names for table in range(tables)}
+
+    def launch(name: str, number: int) -> Verdict:
+        if number > 1 and rng.random() < late:
+            return verdict(outcome=Outcome.FAIL)
+        if rng.random() < unjudged:
+            return verdict(outcome=Outcome.INCONCLUSIVE)
+        points = [point(truth[name, table] * rng.uniform(0.98, 1.02), table + 1) for table in range(tables)]
+        return verdict(*points)
+
+    policy = Policy(
+        launches=rng.choice([1, 2, 3, 5]),
+        confirm_top=rng.choice([0, 1, 4]),
+        reference=rng.choice([(), (("name", "c0"),)]),
+    )
+    given = {"launches": policy.launches, "confirm_top": policy.confirm_top, "reference": policy.reference}
+    order, _ = sweep(names, launch, **given)
+    assert len(order) <= most_launches(len(names), policy)

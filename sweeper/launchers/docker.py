@@ -38,7 +38,10 @@ def _quiet(text: str) -> None:
 
 
 class DockerLauncher:
-    """Starts servers as containers. `say` receives the progress of a pull, `port` None takes a free one per launch."""
+    """Starts servers as containers. `say` receives the progress of a pull, `port` None takes a free one per launch.
+
+    `pull_s`: longest time that all pulls of one image may take together, in seconds.
+    """
 
     name = "docker"
 
@@ -49,8 +52,11 @@ class DockerLauncher:
         port: int | None = None,
         environ: Mapping[str, str] | None = None,
         client: Callable[..., Any] = connect,
+        pull_s: float = math.inf,
     ) -> None:
         self._say = say
+        self._pull_s = pull_s
+        self._spent_s: dict[str, float] = {}
         self._port = port
         self._environ = os.environ if environ is None else environ
         self._connect = client
@@ -65,7 +71,7 @@ class DockerLauncher:
                 "image-not-found", "the cell names no image to run in", hint="set `image:`, or: --launcher process"
             )
         client = self._connect()
-        image = docker_image.ensure(client, plan.image, self._say)
+        image = self._image(client, plan.image)
         port = common.claim_port(self._port)
         gpus = gpus if plan.gpus else ()
         mark = Mark(run_id=run_id, trial=trial, owner=this_owner())
@@ -93,6 +99,15 @@ class DockerLauncher:
             gpus=gpus,
         )
         return DockerHandle(record, container, log_path, follow=self._connect)
+
+    def _image(self, client: Any, name: str) -> docker_image.ImageFacts:
+        """Cells that share an image share its deadline: one that never arrives is waited for once, not per cell."""
+        begun_s = time.monotonic()
+        spent_s = self._spent_s.get(name, 0.0)
+        try:
+            return docker_image.ensure(client, name, self._say, pull_s=self._pull_s - spent_s)
+        finally:
+            self._spent_s[name] = spent_s + time.monotonic() - begun_s
 
     def _hub_cache(self) -> Path | None:
         home = self._environ.get("HF_HOME")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,12 +43,12 @@ class ImageFacts:
         return self.user.split(":")[0] in ("", "0", "root")
 
 
-def ensure(client: Any, name: str, say: Callable[[str], None]) -> ImageFacts:
-    """The image's facts, after pulling it when it is not here. Raises LaunchFailed."""
+def ensure(client: Any, name: str, say: Callable[[str], None], *, pull_s: float = math.inf) -> ImageFacts:
+    """The image's facts, after pulling it when it is not here, for at most `pull_s` seconds. Raises LaunchFailed."""
     try:
         return facts(name, client.images.get(name))
     except ImageNotFound:
-        pull(client, name, say)
+        pull(client, name, say, pull_s=pull_s)
     except FAILURES as err:
         raise refused(explain(err), f"look up the image {name}") from None
     try:
@@ -65,24 +67,32 @@ def facts(name: str, image: Any) -> ImageFacts:
     )
 
 
-def pull(client: Any, name: str, say: Callable[[str], None]) -> None:
+def pull(client: Any, name: str, say: Callable[[str], None], *, pull_s: float = math.inf) -> None:
     """Pull, telling how far it is about twice a second. Raises LaunchFailed with the registry's words."""
     repository, tag = parse_repository_tag(name)
     say(f"pulling {name}")
-    client.api.timeout = _SILENCE_S
+    begun_s, usual = time.monotonic(), client.api.timeout
+    client.api.timeout = min(_SILENCE_S, max(1.0, pull_s))
     try:
-        _follow(client.api.pull(repository, tag=tag or "latest", stream=True, decode=True), name, say)
+        events = client.api.pull(repository, tag=tag or "latest", stream=True, decode=True)
+        _follow(events, name, say, begun_s + pull_s)
     except FAILURES as err:
+        if time.monotonic() - begun_s >= pull_s:
+            raise _late(name) from None
         raise refused(explain(err), f"pull {name}", otherwise="image-not-found") from None
+    finally:
+        client.api.timeout = usual
     say(f"pulled {name}")
 
 
-def _follow(events: Iterable[Mapping[str, Any]], name: str, say: Callable[[str], None]) -> None:
+def _follow(events: Iterable[Mapping[str, Any]], name: str, say: Callable[[str], None], until_s: float) -> None:
     layers: dict[str, tuple[int, int]] = {}
     said_s = time.monotonic()
     for event in events:
         if event.get("error"):
             raise _failed(name, str(event["error"]))
+        if time.monotonic() >= until_s:
+            raise _late(name)
         detail = event.get("progressDetail") or {}
         if event.get("status") == "Downloading" and detail.get("total"):
             layers[str(event.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
@@ -103,3 +113,11 @@ def progress(layers: Iterable[tuple[int, int]]) -> str:
 
 def _failed(name: str, words: str) -> LaunchFailed:
     return refused(words, f"pull {name}", otherwise="image-not-found")
+
+
+def _late(name: str) -> LaunchFailed:
+    return LaunchFailed(
+        "image-pull-timeout",
+        f"the image {name} did not arrive within the sweep's time for it (deadlines.pull_s)",
+        hint=f"fetch it first: docker pull {shlex.quote(name)}; or raise policy.deadlines.pull_s in the matrix",
+    )

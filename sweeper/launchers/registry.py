@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from sweeper.core.errors import UsageError
@@ -14,11 +15,14 @@ from sweeper.launchers.process import ProcessLauncher
 NAMES = ("docker", "process", "attach")
 
 
-def make(name: str, *, say: Callable[[str], None] = lambda text: None) -> Launcher:
-    """`say` receives progress lines (an image being pulled). Raises UsageError for a name that is none of NAMES."""
+def make(name: str, *, say: Callable[[str], None] = lambda text: None, pull_s: float = math.inf) -> Launcher:
+    """`say` receives progress lines (an image being pulled), which may take `pull_s` seconds.
+
+    Raises UsageError for a name that is none of NAMES.
+    """
     match name:
         case "docker":
-            return DockerLauncher(say=say)
+            return DockerLauncher(say=say, pull_s=pull_s)
         case "process":
             return ProcessLauncher()
         case "attach":

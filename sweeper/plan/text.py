@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from sweeper.core.bounds import TimeBound
 from sweeper.core.values import Hardware, Workload
 from sweeper.plan.rows import Plan, PlanRow
 
@@ -36,13 +37,18 @@ def _head(plan: Plan, running: int, excluded: int, wide: int) -> str:
         lines.append(f"kernels are tried first on {matrix.policy.canary or 'a canary built like each model'}")
     lines.append(f"{_count(running, 'cell')} to run, {excluded} excluded")
     if running:
-        pulls = f" and {duration(bound.pull_s)} for images" if bound.pull_s else ""
-        lines.append(
-            f"at most {duration(bound.total_s)}: {_count(bound.launches, 'launch', 'launches')} of "
-            f"{duration(bound.launch_s)} with every phase at its deadline{pulls}"
-        )
+        lines.append(_bound(bound))
     lines += plan.sizes
     return "\n".join(_wrapped(line, wide) for line in lines)
+
+
+def _bound(bound: TimeBound) -> str:
+    parts = [f"{_count(bound.launches, 'launch', 'launches')} of {duration(bound.launch_s)}"]
+    if bound.canaries:
+        parts.append(f"{bound.canaries} of a canary of {duration(bound.canary_s)}")
+    parts += [f"{duration(bound.build_s)} for building canaries"] if bound.build_s else []
+    parts += [f"{duration(bound.pull_s)} for images"] if bound.pull_s else []
+    return f"at most {duration(bound.total_s)} with every phase at its deadline: {', '.join(parts)}"
 
 
 def _machine(hardware: Hardware) -> str:

@@ -65,6 +65,7 @@ class FakeClient:
         self.have, self.start_error, self.log_chunks = have, start_error, log or [b"up\n"]
         self.pull_events: list[dict[str, Any]] = []
         self.gone = False
+        self.timeout = 120.0
         self.code_on_stop = 143
         self.created: dict[str, Any] = {}
         self.container = FakeContainer(self)
@@ -232,6 +233,32 @@ def test_a_pull_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert said[0] == "pulling org/engine:1"
     assert "pulling org/engine:1: 0.5 of 3.0 GB" in said
     assert said[-2:] == ["pulling org/engine:1: 2.0 of 3.0 GB", "pulled org/engine:1"]
+
+
+def test_a_pull_ends_at_its_deadline_and_the_next_cell_does_not_wait_again(tmp_path: Path) -> None:
+    client, asked = FakeClient(have=False), []
+
+    def slow(repository: str, tag: str, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
+        asked.append(client.timeout)
+        while True:
+            time.sleep(0.01)
+            yield {"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 10**9}}
+
+    client.pull = slow  # type: ignore[method-assign]
+    launcher = DockerLauncher(client=client, environ={}, pull_s=0.15)
+
+    def refused_after_s() -> float:
+        begun_s = time.monotonic()
+        with pytest.raises(LaunchFailed, match="pull_s") as failed:
+            launcher.start(plan(), log_path=tmp_path / "s.log", run_id="r", trial="t", gpus=())
+        assert failed.value.cause_id == "image-pull-timeout"
+        assert "docker pull org/engine:1" in (failed.value.hint or "")
+        return time.monotonic() - begun_s
+
+    assert refused_after_s() >= 0.15
+    assert refused_after_s() < 0.15
+    assert asked[0] == 1.0, "a silent registry is waited for no longer than the deadline"
+    assert client.timeout == 120.0, "the other questions keep their patience"
 
 
 def test_no_docker_engine_is_a_cause_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

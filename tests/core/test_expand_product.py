@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.core.bounds import launch_bound_s, time_bound
+from sweeper.core.bounds import AROUND_S, BUILD_S, launch_bound_s, time_bound
 from sweeper.core.errors import UsageError
 from sweeper.core.expand import cell_of, distinct_labels, expand, merged, overlay, product, run_order, select
 from sweeper.core.identity import cell_id
@@ -191,12 +191,35 @@ def test_the_time_bound_adds_every_deadline_of_every_launch() -> None:
         pull_s=100, ready_s=10, first_answer_s=5, canary_s=7, sanity_s=3, measure_s=20, stop_s=2, gpu_free_s=1
     )
     work = (Workload(concurrency=(1, 2)), Workload(name="b"))
-    assert launch_bound_s(Policy(deadlines=limits), work, on_gpu=True) == 10 + 5 + 3 + 3 * 20 + 2 + 1
-    tried_first = Policy(deadlines=limits, preflight=True)
-    assert launch_bound_s(tried_first, work, on_gpu=False) == (10 + 5 + 7 + 2) + 10 + 5 + 3 + 60 + 2
+    # Ready, two answers, prompts and fixed texts, golden vectors, three points, stop, memory free, and the rest.
+    one = 10 + 5 + 2 * 3 + 7 + 3 * 20 + 2 + 1 + AROUND_S
+    assert launch_bound_s(Policy(deadlines=limits), work, on_gpu=True) == one
+    assert launch_bound_s(Policy(deadlines=limits), work, on_gpu=False) == one - 1
     policy = Policy(deadlines=limits, launches=2, confirm_top=1, reference=(("tp", "1"),))
     cells = [replace(BASE, image="a"), replace(BASE, image="b"), replace(BASE, image="b", moe_backend="triton")]
     bound = time_bound(cells, work, policy, on_gpu=True)
     assert bound.launches == Race(launches=2, confirm_top=1, reference="x").limit(3)
     assert time_bound(cells, work, Policy(deadlines=limits), on_gpu=True).launches == 3
-    assert bound.total_s == bound.launches * bound.launch_s + 200
+    assert bound.total_s == bound.launches * one + 200
+
+
+def test_the_time_bound_counts_every_canary_launch_that_the_preflight_may_make() -> None:
+    limits = Deadlines(ready_s=10, first_answer_s=5, canary_s=7, stop_s=2, gpu_free_s=1)
+    two = Parallelism(tp=2)
+    cells = [
+        replace(BASE, moe_backend="marlin"),
+        replace(BASE, moe_backend="triton"),
+        replace(BASE, moe_backend="triton", name="again", max_model_len=512),
+        replace(BASE, moe_backend="marlin", parallelism=two),
+        replace(BASE, moe_backend="auto", parallelism=two),
+        replace(BASE, url="http://127.0.0.1:1"),
+    ]
+    named = time_bound(cells, (), Policy(deadlines=limits, canary="c", launches=3), on_gpu=True)
+    assert named.canaries == 5, "auto of each layout comes first, whether a cell asks for it or not"
+    assert named.canary_s == 10 + 5 + 7 + 2 + 1 + AROUND_S
+    assert named.total_s == named.launches * named.launch_s + 5 * named.canary_s
+    built = time_bound(cells, (), Policy(deadlines=limits, preflight=True, launches=3), on_gpu=True)
+    assert built.total_s == named.total_s + BUILD_S
+    assert time_bound(cells, (), Policy(deadlines=limits, launches=3), on_gpu=True).canaries == 0
+    other = [replace(cell, engine="sglang") for cell in cells]
+    assert time_bound(other, (), Policy(deadlines=limits, canary="c"), on_gpu=True).canaries == 4
