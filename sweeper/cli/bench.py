@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.cli.gpus import add_gpus
 from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 from sweeper.core.presets import PRESETS, LoadResult, preset
 from sweeper.core.values import Workload
@@ -47,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=_positive, metavar="N", help="client processes (default: as needed)")
     parser.add_argument("--metrics", default="/metrics", metavar="PATH", help="of the server's counters; '' for none")
     parser.add_argument("--header", action="append", default=[], metavar="'K: V'", help="sent with every request")
-    parser.add_argument("--gpus", metavar="I,I", help="GPUs whose energy is read; default: all")
+    add_gpus(parser, "GPUs whose energy is read")
     parser.add_argument("--no-energy", action="store_true", help="do not read power")
 
 
@@ -126,7 +127,7 @@ def _meter(args: argparse.Namespace) -> WindowMeter | None:
     if args.gpus is None and not is_local(args.url):
         return NoMeter("the server is on another machine (name GPUs of this one with --gpus)")
     try:
-        gpus = tuple(args.gpus.split(",")) if args.gpus else all_gpus()
+        gpus = args.gpus or all_gpus()
     except NoNvml as problem:
         return NoMeter(str(problem))
     return open_meter(gpus, hz=100.0 if args.preset == "energy-phases" else 20.0)

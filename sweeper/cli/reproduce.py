@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sweeper.bugreport import commands, replay
+from sweeper.cli.gpus import add_gpus
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", action="store_true", help="run programs, images and settings that the archive brings"
     )
-    parser.add_argument(
-        "--gpus", metavar="IDS", help="GPUs to use: indices, UUIDs or MIG ids, with commas (default: all)"
-    )
+    add_gpus(parser, "GPUs to use")
     parser.add_argument("--logs", type=Path, default=Path("logs"), help="where the run is kept (default logs)")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         image=args.image,
         trust=args.trust,
         logs=args.logs,
-        gpus=tuple(part for part in (args.gpus or "").split(",") if part) or None,
+        gpus=args.gpus,
     )
     found = commands.reproduce(options, lambda text: print(text, file=sys.stderr, flush=True))
     sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n" if args.json else replay.as_text(found))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sweeper import app
+from sweeper.cli.gpus import add_gpus
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launches", type=int, metavar="N", help="launches per cell in contention (default: the matrix)"
     )
-    parser.add_argument(
-        "--gpus", metavar="IDS", help="GPUs to use: indices, UUIDs or MIG ids, with commas (default: all)"
-    )
+    add_gpus(parser, "GPUs to use")
     parser.add_argument(
         "--signatures", type=Path, action="append", default=[], metavar="DIR", help="signatures of your own"
     )
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         launcher=args.launcher,
         image=args.image,
         launches=args.launches,
-        gpus=tuple(part for part in (args.gpus or "").split(",") if part) or None,
+        gpus=args.gpus,
         signatures=tuple(args.signatures),
     )
     result = app.run_sweep(options)
