@@ -217,10 +217,12 @@ def interruptible() -> Iterator[None]:
 
 
 def exit_code(record: RunRecord) -> int:
-    """0 all PASS or SKIP, 1 otherwise; a cell without a verdict counts as not passed."""
+    """0 all PASS or SKIP, 1 otherwise; a cell without a verdict counts as not passed, one with a window that does not
+    hold as well.
+    """
     for cell_id in record.cells:
         verdicts = [trial.verdict for trial in record.of_cell(cell_id) if trial.verdict]
-        if not verdicts or verdicts[-1].outcome not in (Outcome.PASS, Outcome.SKIP):
+        if not verdicts or verdicts[-1].outcome not in (Outcome.PASS, Outcome.SKIP) or verdicts[-1].unproven:
             return 1
     return 0
 

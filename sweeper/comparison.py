@@ -66,10 +66,9 @@ def figures(record: RunRecord) -> dict[Key, list[Trial]]:
 def _rates(verdict: Verdict) -> dict[str, list[float]]:
     """By workload; several where two workloads ask the same of one server, which does not make them two launches."""
     rates: dict[str, list[float]] = {}
-    for point in verdict.points:
-        value = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
-        if value is not None and not point.invalid:
-            rates.setdefault(workload_of(point), []).append(value)
+    for point in verdict.sound:
+        if point.tok_s is not None:
+            rates.setdefault(workload_of(point), []).append(point.tok_s)
     return rates
 
 

@@ -17,7 +17,7 @@ from sweeper.core.presets import RunFigure, runs_of
 from sweeper.core.roofline import Board, Reached, SpeedOfLight, context_of, held_against, reached, speed_of_light
 from sweeper.core.stats import outliers, steadiness
 from sweeper.core.values import Cell, Hardware
-from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
+from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
 from sweeper.store.record import RunRecord
 from sweeper.store.rundir import read_requests
 
@@ -38,7 +38,8 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
             *_limits(point, limit),
             *_idle(record, cell, point),
             *_speculation(record, cell, point, limit),
-            *_failed_launches(record, cell),
+            *_failed_launches(record, cell, limits),
+            *_missing(record, cell, point),
             *_steady(point),
             *_unequal(point),
             *_gpus(point),
@@ -70,7 +71,10 @@ def board_of_record(record: RunRecord) -> Board | None:
 
 
 def within_bound(record: RunRecord, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """Verdicts, with every launch that was faster than its dense weights can be read taken out of the ranking."""
+    """Verdicts, with every launch that was faster than its dense weights can be read taken out of the ranking.
+
+    Each is a finding too: where the cell's other launches stand, nothing else would tell of it.
+    """
     limits = board_of_record(record)
     return {
         cell_id: [_impossible(verdict, record.cells[cell_id], limits) for verdict in trials]
@@ -81,13 +85,15 @@ def within_bound(record: RunRecord, verdicts: Mapping[str, Sequence[Verdict]]) -
 def _impossible(verdict: Verdict, cell: Cell, limits: Board | None) -> Verdict:
     if verdict.outcome is not Outcome.PASS:
         return verdict
-    for point in verdict.points:
+    for point in verdict.sound:
         limit = limit_of(cell, point, limits)
         found = held_against(point.decode_tok_s, limit)[1] if limit else ()
         if any(finding.id == "above-speed-of-light" for finding in found):
             means = f"Concurrency {point.concurrency}: {found[0].text}."
             cause = Cause(id="above-speed-of-light", means=means, try_="sweeper show TRIAL; docs/limits.md")
-            return replace(verdict, outcome=Outcome.INCONCLUSIVE, phase=Phase.MEASURE, cause=cause)
+            told = Finding(id=cause.id, text=f"launch {verdict.trial} is not ranked: {means}")
+            judged = replace(verdict, findings=(*verdict.findings, told))
+            return replace(judged, outcome=Outcome.INCONCLUSIVE, phase=Phase.MEASURE, cause=cause)
     return verdict
 
 
@@ -130,12 +136,29 @@ def _speculation(record: RunRecord, cell: Cell, point: DecodePoint, limit: Speed
     return [f"{cell.speculative.label()} at concurrency {point.concurrency}: {effect.sentence}"]
 
 
-def _failed_launches(record: RunRecord, cell: Cell) -> list[str]:
+def _launches(record: RunRecord, cell: Cell) -> list[Verdict]:
+    return [t.verdict for t in record.trials.values() if t.verdict and record.cells[t.cell_id] == cell]
+
+
+def _failed_launches(record: RunRecord, cell: Cell, limits: Board | None) -> list[str]:
     """A ranked cell some of whose launches did not pass."""
-    verdicts = [t.verdict for t in record.trials.values() if t.verdict and record.cells[t.cell_id] == cell]
+    verdicts = [_impossible(verdict, cell, limits) for verdict in _launches(record, cell)]
     bad = [v for v in verdicts if v.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)]
     causes = ", ".join(dict.fromkeys(f"{v.cause.id if v.cause else v.phase} ({v.trial})" for v in bad))
     return [f"{len(bad)} of {len(verdicts)} launches did not pass: {causes}"] if bad else []
+
+
+def _missing(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+    """Launches that passed and whose window for this point does not hold: they are not in its mean."""
+    if point.against:
+        return []
+    passed = [verdict for verdict in _launches(record, cell) if verdict.outcome is Outcome.PASS]
+    numbers = [verdict.points.index(point) for verdict in passed if point in verdict.points]
+    spoiled = {v.trial: v.points[n] for v in passed for n in numbers[:1] if v.points[n : n + 1] and v.points[n].against}
+    return [
+        f"at concurrency {point.concurrency} launch {trial} does not count: {other.against}"
+        for trial, other in spoiled.items()
+    ]
 
 
 def _steady(point: DecodePoint) -> list[str]:
@@ -232,7 +255,7 @@ def _same_workload(record: RunRecord, point: DecodePoint) -> Sequence[tuple[str,
         (trial.cell_id, other)
         for trial in reversed(list(record.trials.values()))
         if trial.verdict is not None and trial.verdict.outcome is Outcome.PASS
-        for other in trial.verdict.points
+        for other in trial.verdict.sound
         if (other.preset, other.concurrency, other.osl) == (point.preset, point.concurrency, point.osl)
         and abs((other.isl or 0) - (point.isl or 0)) <= 16
     ]

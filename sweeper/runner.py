@@ -1,7 +1,7 @@
 """The sweep: which cell next, one trial at a time, the record always ahead of the memory.
 
 A trial without its `trial_finished` event means that sweeper died in it: it is closed as ABORTED on resume and the cell
-is tried again, as it is after INCONCLUSIVE. Finished trials (PASS, FAIL, SKIP) are never repeated.
+is tried again, as it is after INCONCLUSIVE. Other finished trials (PASS, FAIL, SKIP) are never repeated.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def restore(sweep: Sweep, record: RunRecord) -> None:
             verdict = judge.judge(cell, trial.cell_id, trial.trial, [*trial.observed, why])
             recorder.event("trial_finished", {"verdict": codec.dump(verdict)})
             sweep.done.setdefault(trial.cell_id, []).append(verdict)
-        elif trial.verdict.outcome is not Outcome.INCONCLUSIVE:
-            # INCONCLUSIVE is tried again on resume, like ABORTED: neither says anything about the cell.
+        elif trial.verdict.outcome is not Outcome.INCONCLUSIVE and not trial.verdict.unproven:
+            # INCONCLUSIVE is tried again on resume, like ABORTED: neither says anything about the cell. So is a launch
+            # with a window that does not hold; its other points stay in the record and count.
             sweep.done.setdefault(trial.cell_id, []).append(trial.verdict)
 
 

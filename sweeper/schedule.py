@@ -81,9 +81,8 @@ def tables_of(verdicts: Mapping[str, Sequence[Verdict]]) -> Tables:
 def _rates(verdict: Verdict) -> dict[Key, list[float]]:
     """Several where two workloads ask the same of one server."""
     rates: dict[Key, list[float]] = {}
-    for point in verdict.points:
-        rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
-        if rate is not None:
+    for point in verdict.sound:
+        if point.tok_s is not None:
             key = (point.preset, point.concurrency, point.osl, source_flag(point.tokens_source))
-            rates.setdefault(key, []).append(rate)
+            rates.setdefault(key, []).append(point.tok_s)
     return rates

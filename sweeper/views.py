@@ -101,8 +101,8 @@ def _text_of(record: RunRecord, cell_id: str) -> TextScores | None:
 def _reference_rates(record: RunRecord, verdicts: Mapping[str, Sequence[Verdict]]) -> list[float]:
     """The reference cell's first figure per launch, in the order of the launches."""
     passed = [v for v in verdicts.get(record.reference or "", ()) if v.outcome is Outcome.PASS and v.points]
-    rates = [v.points[0].decode_tok_s or v.points[0].serving_tok_s for v in passed]
-    return [rate for rate in rates if rate is not None]
+    firsts = [v.points[0] for v in passed]
+    return [point.tok_s for point in firsts if point.against is None and point.tok_s is not None]
 
 
 def status(record: RunRecord) -> dict[str, Any]:
@@ -229,6 +229,7 @@ def show_text(shown: Mapping[str, Any], part: str | None) -> str:
             f"  measured  {rate} tok/s at {point['concurrency']}, window {number(point['window_s'])} s, "
             f"TTFT p50 {number(point['ttft_ms']['p50'])} ms, ITL {number(point['itl_ms']['mean'])} ms"
         )
+        lines += [f"            not ranked: {why}" for why in point["invalid"]]
         lines += [f"  limit     {codec.load(Reached, limit).text()}"] if limit else []
     lines += machine_lines(shown["machine"])
     lines.append(_samples(shown).rstrip())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import tools
+from sweeper.app import exit_code
 from sweeper.clock import SystemClock
 from sweeper.core.identity import cell_id
 from sweeper.core.observations import Observation
@@ -120,6 +121,31 @@ def test_a_healthy_server_passes_with_its_rate_and_its_evidence(tmp_path: Path) 
     (folder,) = (record.run.path / "trials").iterdir()
     assert {"server.log", "plan.json", "requests.jsonl.gz"} <= {path.name for path in folder.iterdir()}
     assert "scripted server on" in (folder / "server.log").read_text()
+
+
+def test_a_rung_beyond_the_context_costs_no_other_rung(tmp_path: Path) -> None:
+    sweep, run = sweep_of(tmp_path, [server("short", "--context", "512")])
+    rungs = tuple(replace(sweep.matrix.workloads[0], name=f"ctx{n}", isl=n, concurrency=(1,)) for n in (16, 4096))
+    sweep.matrix = replace(sweep.matrix, workloads=rungs)
+    go(sweep)
+    sweep.log.close()
+    verdict = only_verdict(read(run))
+    assert (verdict.outcome, verdict.unproven) == (Outcome.PASS, ())
+    assert [point.isl for point in verdict.sound] == [16]
+    assert exit_code(read(run)) == 0
+
+
+def test_a_window_that_does_not_hold_costs_no_other_and_is_tried_again_on_resume(tmp_path: Path) -> None:
+    """Two streams never decode together on a server that answers one at a time; one stream does."""
+    record = swept(tmp_path, [server("serial", "--serial")])
+    verdict = only_verdict(record)
+    assert verdict.outcome is Outcome.PASS, verdict.cause
+    assert [point.concurrency for point in verdict.sound] == [1]
+    assert "each answer ended before the next began" in str(verdict.unproven[0].against)
+    assert exit_code(record) == 1
+    sweep, _ = sweep_of(tmp_path, [server("serial", "--serial")])
+    restore(sweep, record)
+    assert sweep.done == {}
 
 
 def test_a_kernel_failure_line_ends_a_server_that_would_hang_for_an_hour(tmp_path: Path) -> None:

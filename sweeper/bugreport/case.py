@@ -169,7 +169,7 @@ def _rows(record: RunRecord, this: str) -> list[CellRow]:
 
 def _row(cell: Cell, verdict: Verdict, *, is_this: bool) -> CellRow:
     ran = effective(verdict)
-    rates = [f"{number(rate(p, 'decode'))} tok/s at {p.concurrency}" for p in verdict.points if rate(p, "decode")]
+    rates = [f"{number(rate(p, 'decode'))} tok/s at {p.concurrency}" for p in verdict.sound if rate(p, "decode")]
     return CellRow(
         label=cell.label(),
         outcome=verdict.outcome.value,

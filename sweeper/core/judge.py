@@ -13,11 +13,12 @@ from typing import TypeVar
 from sweeper.core import observations as seen
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.observations import Observation
+from sweeper.core.points import DecodePoint
 from sweeper.core.sanity import summarise
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
 
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 
 REFUSALS = frozenset({"moe-backend-rejected", "max-model-len-exceeds-model", "pp-unsupported-with-spec"})
 """Answers of the engine, not crashes: failures in phase plan whatever the moment they were printed."""
@@ -180,15 +181,18 @@ def _unproven(observed: Sequence[Observation]) -> tuple[Outcome, Phase, Cause] |
         return Outcome.INCONCLUSIVE, Phase.STOP, Cause(id="log-incomplete", means="The log was not read to its end.")
     if not points:
         return Outcome.INCONCLUSIVE, Phase.MEASURE, Cause(id="not-measured", means="No window was measured.")
-    for point in points:
-        if point.invalid:
-            means = f"Concurrency {point.concurrency}: {'; '.join(point.invalid)}."
-            return Outcome.INCONCLUSIVE, Phase.MEASURE, Cause(id="window-invalid", means=means)
-        if point.decode_tok_s is None and point.serving_tok_s is None:
-            why = "; ".join(point.errors) or "no usage from the server"
-            means = f"Concurrency {point.concurrency}: tokens were not counted ({why})."
-            return Outcome.INCONCLUSIVE, Phase.MEASURE, Cause(id="tokens-uncounted", means=means)
-    return None
+    if any(point.against is None for point in points):
+        return None
+    return Outcome.INCONCLUSIVE, Phase.MEASURE, point_cause(points[0])
+
+
+def point_cause(point: DecodePoint) -> Cause:
+    """Why a point that does not hold has no place. One such point takes no place from the launch's other points."""
+    means = f"Concurrency {point.concurrency}: {point.against}."
+    if not point.sent:
+        return Cause(id="point-not-sent", means=means)
+    again = "measure it again: sweeper run MATRIX --resume RUN"
+    return Cause(id="window-invalid" if point.invalid else "tokens-uncounted", means=means, try_=again)
 
 
 def _looked_at(item: Observation) -> bool:

@@ -86,3 +86,22 @@ class DecodePoint:
     """Slowest and fastest of the streams that decode throughout the window."""
     steps_s: float | None = None
     seed: int | None = None
+
+    @property
+    def tok_s(self) -> float | None:
+        """What is ranked: the sustained decode rate, zero included; where that is unknown, the serving rate."""
+        return self.decode_tok_s if self.decode_tok_s is not None else self.serving_tok_s
+
+    @property
+    def sent(self) -> bool:
+        """Whether anything was asked of the server: a rung beyond its context is not."""
+        return self.requests > 0 or self.tokens is not None or bool(self.errors)
+
+    @property
+    def against(self) -> str | None:
+        """Every cause why the point has no place in a ranking, in one line; None: it holds."""
+        if self.invalid:
+            return "; ".join((*self.invalid, *self.errors))
+        if self.tok_s is None:
+            return f"tokens were not counted ({'; '.join(self.errors) or 'no usage from the server'})"
+        return None

@@ -72,6 +72,16 @@ class Verdict:
     elapsed_s: float | None = None
     policy_version: int = 1
 
+    @property
+    def sound(self) -> tuple[DecodePoint, ...]:
+        """The points that hold. A launch that passed has at least one; the others are named and not ranked."""
+        return tuple(point for point in self.points if point.against is None)
+
+    @property
+    def unproven(self) -> tuple[DecodePoint, ...]:
+        """Points that were measured and do not hold. A rung that was never sent is no failure of a measurement."""
+        return tuple(point for point in self.points if point.against is not None and point.sent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:

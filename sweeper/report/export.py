@@ -9,13 +9,14 @@ from typing import Any
 
 from sweeper.core import codec
 from sweeper.report.columns import gpu_state, mean_of
-from sweeper.report.model import Line, Model, Table
+from sweeper.report.model import Line, Model, Table, Unranked
 
 FIELDS = (
     "workload", "isl", "osl", "concurrency", "place", "tied", "provisional", "cell", "label", "outcome", "decode_tok_s",
     "interval_low", "interval_high", "ratio_to_best", "serving_tok_s", "prefill_tok_s", "ttft_p50_ms", "ttft_p99_ms",
     "itl_mean_ms", "itl_p99_ms", "acceptance_rate", "acceptance_length", "joules_per_1k_tokens", "mean_w", "launches",
     "moe_backend_requested", "moe_backend_effective", "phase", "cause", "evidence", "limit_share", "gpu_state",
+    "findings",
 )  # fmt: skip
 
 
@@ -33,6 +34,7 @@ def as_json(model: Model) -> str:
             "evidence": item.evidence or None,
             "line": item.line or None,
             "elapsed_s": item.elapsed_s,
+            **_asked(item),
         }
         for item in model.unranked
     ]
@@ -50,6 +52,17 @@ def as_json(model: Model) -> str:
         "preflight": model.saving.to_json() if model.saving else None,
     }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _asked(item: Unranked) -> dict[str, Any]:
+    """What a point without a place was asked; all None for a whole cell."""
+    point = item.point
+    return {
+        "workload": point.preset if point else None,
+        "isl": point.isl if point else None,
+        "osl": point.osl if point else None,
+        "concurrency": point.concurrency if point else None,
+    }
 
 
 def _json_line(table: Table, line: Line) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def as_csv(model: Model) -> str:
     for item in model.unranked:
         writer.writerow(
             {"cell": item.cell_id, "label": item.label, "outcome": item.outcome, "phase": item.phase,
-             "cause": item.cause, "evidence": item.evidence}
+             "cause": item.cause, "evidence": item.evidence, **{k: v for k, v in _asked(item).items() if v is not None}}
         )  # fmt: skip
     return out.getvalue()
 
@@ -127,4 +140,5 @@ def _csv_line(table: Table, line: Line) -> dict[str, Any]:
         "moe_backend_effective": line.effective.get("MoE backend"),
         "limit_share": line.reached.share if line.reached else None,
         "gpu_state": gpu_state(line),
+        "findings": "; ".join(line.findings),
     }

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from sweeper.core.canaries import Saving
+from sweeper.core.judge import point_cause
 from sweeper.core.points import DecodePoint
 from sweeper.core.racing import confirmed
 from sweeper.core.rank import rank
@@ -64,6 +65,8 @@ class Unranked:
     """`trials/<trial>/server.log:<line>`, relative to the run folder."""
     line: str = ""
     elapsed_s: float | None = None
+    point: DecodePoint | None = None
+    """Of a cell that has places elsewhere: the one point that has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,22 +149,23 @@ def build(
     asked = {cell_id: requested(cell) for cell_id, cell in cells.items()}
     same, varying = _split(asked)
     tables = tuple(_tables(cells, asked, verdicts, enrich, reached))
-    placed = {line.row.cell_id for table in tables for line in table.lines}
-    unranked = [
-        _unranked(cell_id, cells[cell_id], verdicts.get(cell_id, ())) for cell_id in cells if cell_id not in placed
-    ]
+    placed = dict.fromkeys(line.row.cell_id for table in tables for line in table.lines)
+    tried = {cell_id: verdicts.get(cell_id, ()) for cell_id in cells}
+    unranked = [_unranked(cells[name], each[-1]) for name, each in tried.items() if each and name not in placed]
+    for name in placed:
+        unranked += _points_without_place(cells[name], tried[name])
     unranked += [_excluded(item) for item in excluded]
     return Model(
         run_id=run_id,
         title=title,
         host=host,
         tables=tables,
-        unranked=tuple(item for item in unranked if item is not None),
+        unranked=tuple(unranked),
         same=same,
         varying=varying,
         findings=_findings(cells, verdicts, tables),
         notes=tuple(notes),
-        pending=sum(item is None for item in unranked),
+        pending=sum(not each for each in tried.values()),
         saving=saving,
     )
 
@@ -185,7 +189,7 @@ def _tables(
     groups: dict[tuple[str, int, int | None, int | None, str], dict[str, list[tuple[int, DecodePoint]]]] = {}
     for cell_id, passed in good.items():
         for launch, verdict in enumerate(passed):
-            for point in verdict.points:
+            for point in verdict.sound:
                 # Exact counts and others are unlike things: they get a table each.
                 counted = source_flag(point.tokens_source) or ""
                 key = (point.preset, point.concurrency, point.isl, point.osl, counted)
@@ -240,13 +244,10 @@ def rate(point: DecodePoint, metric: str) -> float | None:
     return point.decode_tok_s if metric == "decode" else point.serving_tok_s
 
 
-def _unranked(cell_id: str, cell: Cell, verdicts: Sequence[Verdict]) -> Unranked | None:
-    if not verdicts:
-        return None
-    verdict = verdicts[-1]
+def _unranked(cell: Cell, verdict: Verdict) -> Unranked:
     cause = verdict.cause
     return Unranked(
-        cell_id=cell_id,
+        cell_id=verdict.cell_id,
         label=cell.label(),
         outcome=verdict.outcome.value,
         phase=verdict.phase.value,
@@ -257,6 +258,28 @@ def _unranked(cell_id: str, cell: Cell, verdicts: Sequence[Verdict]) -> Unranked
         line=(cause.line or "").strip() if cause else "",
         elapsed_s=verdict.elapsed_s,
     )
+
+
+def _points_without_place(cell: Cell, verdicts: Sequence[Verdict]) -> list[Unranked]:
+    """Points of a ranked cell that hold in none of its launches, one row a cause: the last launch says why."""
+    passed = [verdict for verdict in verdicts if verdict.outcome is Outcome.PASS]
+    held = {n for verdict in passed for n, point in enumerate(verdict.points) if point.against is None}
+    rows = []
+    for number, point in enumerate(passed[-1].points):
+        if point.against is None or number in held:
+            continue
+        row = _unranked(cell, replace(passed[-1], outcome=_outcome_of(point), cause=point_cause(point)))
+        where = row.evidence if point.sent else ""
+        rows.append(replace(row, label=f"{cell.label()}, {_asked(point)}", elapsed_s=None, evidence=where, point=point))
+    return rows
+
+
+def _outcome_of(point: DecodePoint) -> Outcome:
+    return Outcome.INCONCLUSIVE if point.sent else Outcome.SKIP
+
+
+def _asked(point: DecodePoint) -> str:
+    return f"{point.preset} at {point.concurrency}, ISL {point.isl or DASH}, OSL {point.osl or DASH}"
 
 
 def _evidence(cell: Cell, verdict: Verdict) -> str:

@@ -13,6 +13,7 @@ from sweeper.core.observations import Observation, PointMeasured
 from sweeper.core.points import DecodePoint
 from sweeper.core.verdicts import Outcome, Phase, Verdict
 from sweeper.report.columns import number
+from sweeper.report.model import DASH
 
 REDRAW_S = 1.0
 MIN_HEAD = 20
@@ -109,6 +110,6 @@ def _cut(text: str, room: int) -> str:
 
 
 def _rate(point: DecodePoint) -> str:
-    """A measured zero is a figure: only an unknown decode rate gives way to the serving rate."""
-    rate = point.decode_tok_s if point.decode_tok_s is not None else point.serving_tok_s
-    return f"{number(rate)} tok/s at {point.concurrency}"
+    if point.against is not None:
+        return f"{'no valid figure' if point.sent else 'not sent'} at {point.concurrency} (ISL {point.isl or DASH})"
+    return f"{number(point.tok_s)} tok/s at {point.concurrency}"

@@ -99,6 +99,24 @@ def test_a_check_that_could_not_run_is_inconclusive(observed: list[Observation],
     assert outcome(observed)[2] == cause
 
 
+def test_a_point_that_does_not_hold_costs_the_others_nothing() -> None:
+    spoiled = measured(concurrency=64, invalid=("counter differs by 7 %",))
+    verdict = judge(CELL, "c", "c-1", [READY, sample(), measured(), spoiled, CLEAN])
+    assert verdict.outcome is Outcome.PASS
+    assert [point.concurrency for point in verdict.sound] == [1]
+    assert [point.concurrency for point in verdict.unproven] == [64]
+
+
+def test_a_rung_that_was_never_sent_is_not_a_window_that_failed() -> None:
+    beyond = measured(isl=9000, decode_tok_s=None, tokens=None, requests=0, invalid=("not sent: 9000 exceed 8192",))
+    verdict = judge(CELL, "c", "c-1", [READY, sample(), measured(), beyond, CLEAN])
+    assert (verdict.outcome, verdict.unproven) == (Outcome.PASS, ())
+    alone = judge(CELL, "c", "c-1", [READY, sample(), beyond, CLEAN])
+    assert alone.outcome is Outcome.INCONCLUSIVE
+    assert alone.cause is not None
+    assert alone.cause.id == "point-not-sent"
+
+
 def test_a_measured_zero_is_a_result_not_an_absence() -> None:
     assert outcome([READY, sample(), measured(decode_tok_s=0.0), CLEAN])[0] is Outcome.PASS
 

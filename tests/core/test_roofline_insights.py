@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 from sweeper.insights import board_of_record, enricher, reacher
 from sweeper.insights_machine import machine_notes
+from sweeper.report.export import as_csv, as_json
+from sweeper.report.html import html
+from sweeper.report.model import Model
+from sweeper.report.text import markdown, text
 from sweeper.store.record import RunRecord, TrialRecord
 from sweeper.store.rundir import RunDir, append_requests
 
@@ -66,6 +71,13 @@ def record(points: dict[Cell, DecodePoint], *, gpu: str | None = "NVIDIA RTX PRO
     return made
 
 
+def another_launch(made: RunRecord, cell: Cell, one: DecodePoint) -> None:
+    name = cell_id(cell)
+    trial = f"{name}-2"
+    verdict = Verdict(cell_id=name, trial=trial, outcome=Outcome.PASS, phase=Phase.STOP, points=(one,))
+    made.trials[trial] = TrialRecord(trial=trial, cell_id=name, attempt=2, verdict=verdict)
+
+
 def test_a_cell_shows_its_share_of_the_limit() -> None:
     found = reacher(record({PLAIN: point(75.0)}))(PLAIN, point(75.0))
     assert found is not None
@@ -75,10 +87,31 @@ def test_a_cell_shows_its_share_of_the_limit() -> None:
 
 def test_an_impossible_figure_is_a_finding() -> None:
     told = enricher(record({PLAIN: point(500.0)}))(PLAIN, point(500.0))
-    assert told == (
+    assert told[0] == (
         "at concurrency 1: 500 tok/s is above the unconditional bound of 408 tok/s (dense weights alone at full "
-        "bandwidth): the figure, the geometry or the bandwidth is wrong",
+        "bandwidth): the figure, the geometry or the bandwidth is wrong"
     )
+
+
+@pytest.mark.parametrize("form", [text, markdown, html, as_json, as_csv])
+def test_an_impossible_launch_beside_possible_ones_is_a_finding_in_every_format(form: Callable[[Model], str]) -> None:
+    made = record({PLAIN: point(75.0)})
+    another_launch(made, PLAIN, point(500.0))
+    shown = views.model(made, enricher(made))
+    (line,) = shown.tables[0].lines
+    assert (line.row.decode_tok_s, line.row.launches) == (75.0, 1)
+    said = " ".join(form(shown).split())
+    assert "1 of 2 launches did not pass: above-speed-of-light" in said
+    assert form is as_csv or "above the unconditional bound of 408 tok/s" in said
+
+
+def test_a_launch_whose_window_does_not_hold_is_told_beside_those_that_count() -> None:
+    made = record({PLAIN: point(75.0)})
+    another_launch(made, PLAIN, replace(point(90.0), invalid=("the server counted more",)))
+    (line,) = views.model(made, enricher(made)).tables[0].lines
+    assert line.row.launches == 1
+    name = cell_id(PLAIN)
+    assert line.findings == (f"at concurrency 1 launch {name}-2 does not count: the server counted more",)
 
 
 def test_a_figure_that_cannot_be_takes_no_place() -> None:
