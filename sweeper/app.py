@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import signal
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -196,16 +197,24 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP raise Stopped once; further ones are told to wait for the stop."""
-    hit = False
+    """Ctrl-C, SIGTERM and SIGHUP raise Stopped; while it is on its way, further ones are told to wait for the stop.
+
+    An exception that struck in a `__del__` or a callback is swallowed by the interpreter: then it is no longer on its
+    way, and the next signal raises again.
+    """
+    under_way: weakref.ref[Stopped] | None = None
+
+    def stopped() -> Stopped:
+        # In a frame of its own: a name for the exception in the handler's would keep it alive after it was swallowed.
+        nonlocal under_way
+        fresh = Stopped()
+        under_way = weakref.ref(fresh)
+        return fresh
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal hit
-        if hit:
-            print("stopping the server; one moment", file=sys.stderr)
-            return
-        hit = True
-        raise Stopped
+        if under_way is None or under_way() is None:
+            raise stopped()
+        print("stopping the server; one moment", file=sys.stderr)
 
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in names}

@@ -33,3 +33,20 @@ def test_an_interrupt_inside_generated_code_still_ends_with_130(tmp_path: Path) 
 
 def test_an_interrupt_elsewhere_ends_with_130(tmp_path: Path) -> None:
     assert exit_code(tmp_path, KILL) == 130
+
+
+def test_an_interrupt_that_a_destructor_swallowed_is_followed_by_one_that_counts(tmp_path: Path) -> None:
+    # The interpreter reports and drops what a __del__ raises: nothing has begun to stop, so the next one must.
+    moment = f"type('D', (), {{'__del__': lambda self: exec({KILL!r})}})(); {KILL}"
+    assert exit_code(tmp_path, moment) == 130
+
+
+def test_further_interrupts_do_not_break_the_stop(tmp_path: Path) -> None:
+    stop = f"[{KILL.partition('; ')[2]}, {KILL.partition('; ')[2]}, open('stopped', 'w').close()]"
+    moment = f"""import os, signal
+        try:
+            {KILL}
+        finally:
+            {stop}"""
+    assert exit_code(tmp_path, moment) == 130
+    assert (tmp_path / "stopped").exists()
