@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -104,11 +105,14 @@ class Builder:
         out = self._root / wanted.folder()
         if find(out) is not None:
             return out
+        # Without golden vectors it is what an interrupted build of an earlier version left.
+        shutil.rmtree(out, ignore_errors=True)
         what = f"{wanted.model} ({wanted.quant})"
         self._say(f"building a canary like {what} in {out}")
         try:
             _make(wanted, out, python)
-        except SweeperError as problem:
+        except Exception as error:  # whatever stops the canary must not stop the cell
+            problem = error if isinstance(error, SweeperError) else SweeperError(f"{type(error).__name__}: {error}")
             why = f"no canary could be built: {problem.message}"
             hint = f" ({' '.join(problem.hint.split())})" if problem.hint else ""
             self._say(f"{what}: {why}{hint}; its cells are tried on the real weights at once")

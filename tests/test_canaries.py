@@ -169,3 +169,31 @@ def test_one_generation_in_twenty_five_that_collapses_is_seen(tmp_path: Path) ->
 
 def test_a_folder_without_golden_vectors_is_unchecked(tmp_path: Path) -> None:
     assert check_canary("http://127.0.0.1:9", "fake", tmp_path).verdict == "unchecked"
+
+
+def test_a_python_without_torch_costs_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the `canary` extra is the usual one."""
+    monkeypatch.setattr("sweeper.canary.needs.PACKAGES", ("torch_that_nobody_has",))
+    told = Builder(quiet, tmp_path / "out")(replace(CELL, model="Qwen3-30B-A3B"))
+    assert isinstance(told, str)
+    assert "needs torch_that_nobody_has" in told
+
+
+def test_a_builder_that_breaks_costs_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(order: Order) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("sweeper.canary.make.make", broken)
+    told = Builder(quiet, tmp_path)(CELL)
+    assert told == "no canary could be built: RuntimeError: no such operator"
+
+
+def test_a_half_built_canary_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[Order] = []
+    monkeypatch.setattr("sweeper.canary.make.make", orders.append)
+    folder = tmp_path / "models-big-bf16"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert Builder(quiet, tmp_path)(CELL) == folder
+    assert [order.out for order in orders] == [folder]
+    assert not folder.exists()

@@ -7,6 +7,8 @@ matrices whatever the model's size.
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +21,7 @@ from sweeper.canary.formats import FORMATS, Format
 from sweeper.canary.schema import Role, TensorSpec
 from sweeper.canary.weights import RandomWeights, StoredWeights, Weights
 from sweeper.canary.writer import ShardWriter
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,13 +66,20 @@ def _in_mtp_layer(name: str, config: dict[str, Any]) -> bool:
     return name.startswith(f"model.layers.{config['num_hidden_layers']}.")
 
 
+def refuse_used(folder: Path) -> None:
+    """Raises UsageError for a file, or a folder that holds something."""
+    if folder.is_file():
+        raise UsageError(f"{folder}: a file", hint="Give a new folder with --out")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: not empty", hint="Give a new folder with --out")
+
+
 def write_checkpoint(recipe: Recipe, folder: Path, progress: Progress = lambda text: None) -> int:
     """Config, tokenizer and weights into `folder` (made, must be empty); returns the bytes of weights.
 
     Raises UsageError for a format that the model type cannot have.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: not empty", hint="Give a new folder with --out")
+    refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
     heap.return_large_blocks()
     fmt, config = FORMATS[recipe.quant], recipe.config
@@ -78,6 +87,7 @@ def write_checkpoint(recipe: Recipe, folder: Path, progress: Progress = lambda t
     if fused and recipe.quant not in ("bf16", "mxfp4"):
         raise UsageError(f"--quant {recipe.quant}: GPT-OSS checkpoints exist in mxfp4 and bf16 only")
     specs = schema.tensors(config)
+    _must_fit(specs, folder)
     source: Weights = StoredWeights(recipe.keep_weights) if recipe.keep_weights else RandomWeights(config, recipe.seed)
     _write_configs(recipe, specs, folder)
     writer = ShardWriter(folder)
@@ -87,6 +97,16 @@ def write_checkpoint(recipe: Recipe, folder: Path, progress: Progress = lambda t
             progress(f"{writer.total_bytes / 1e9:.1f} GB of weights")
     writer.close()
     return writer.total_bytes
+
+
+def _must_fit(specs: list[TensorSpec], folder: Path) -> None:
+    """Raises EnvironmentNotReady before the first byte where even four bits a weight fill the disk."""
+    least, free = sum(math.prod(spec.shape) for spec in specs) // 2, shutil.disk_usage(folder).free
+    if least > free:
+        raise EnvironmentNotReady(
+            f"{folder.parent}: {free / 1e9:.1f} GB free, the weights take at least {least / 1e9:.1f} GB",
+            hint="Fewer --layers or --experts, or another disk with --out",
+        )
 
 
 def _stream(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.canary import cut, source, tokenizer
-from sweeper.canary.build import Progress, Recipe, write_checkpoint
-from sweeper.core.errors import UsageError
+from sweeper.canary import cut, needs, source, tokenizer
+from sweeper.canary.build import Progress, Recipe, refuse_used, write_checkpoint
+from sweeper.canary.golden import FILE_NAME, GoldenFile, save
+from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +65,50 @@ class Made:
 
 
 def make(order: Order, progress: Progress = lambda text: None) -> Made:
-    """Build the checkpoint and its golden file. Raises UsageError or BadFile; leaves `out` behind only when built."""
-    config, own_weights = source.resolve(order.like)
+    """Build the checkpoint and its golden file. Leaves `out` behind only when all of it was built.
+
+    Raises UsageError or BadFile for the order, EnvironmentNotReady where packages or room on the disk are missing.
+    """
+    recipe = _recipe(order)
+    needs.require()
+    refuse_used(order.out)
     started = time.monotonic()
+    scratch = _scratch(order.out)
+    part = scratch / order.out.name
+    try:
+        size = write_checkpoint(recipe, part, progress)
+        golden = _golden(part, order, progress) if order.golden else None
+        if order.out.exists():
+            order.out.rmdir()
+        part.rename(order.out)
+    except SweeperError:
+        raise
+    except OSError as error:
+        raise EnvironmentNotReady(f"{order.out}: cannot be written: {error.strerror or error}") from None
+    except Exception as error:  # transformers and torch have no common class for a config they cannot build
+        raise _no_model(order.like, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Made(
+        out=order.out, quant=order.quant, model_type=recipe.config["model_type"],
+        layers=recipe.config["num_hidden_layers"], experts=cut.expert_count(recipe.config), weight_bytes=size,
+        seconds=time.monotonic() - started, golden=order.out / FILE_NAME if golden else None,
+        mean_nll=golden.mean_nll if golden else None, uniform_nll=golden.uniform_nll if golden else None,
+    )  # fmt: skip
+
+
+def _scratch(out: Path) -> Path:
+    """A folder beside `out`, so that what was built there can be renamed."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise EnvironmentNotReady(f"{out}: cannot be written: {error.strerror or error}") from None
+
+
+def _recipe(order: Order) -> Recipe:
+    """What the order asks for, checked before anything is imported or written."""
+    config, own_weights = source.resolve(order.like)
     if order.keep_weights:
         cutting = (order.layers, order.experts, order.vocab)
         if own_weights is None or any(value is not None for value in cutting) or order.mtp:
@@ -73,30 +117,27 @@ def make(order: Order, progress: Progress = lambda text: None) -> Made:
                 hint="Leave out --layers, --experts, --vocab and --mtp",
             )
         shape = {k: v for k, v in config.items() if k not in ("quantization_config", "transformers_version")}
-    else:
-        if order.vocab is not None and order.vocab < tokenizer.TRAINED_SIZE:
-            raise UsageError(f"--vocab {order.vocab}: at least {tokenizer.TRAINED_SIZE}")
-        layers = order.layers or (int(config["num_hidden_layers"]) if order.like in ("tiny", "speaking") else None)
+        return Recipe(config=shape, quant=order.quant, seed=order.seed, keep_weights=own_weights)
+    if order.vocab is not None and order.vocab < tokenizer.TRAINED_SIZE:
+        raise UsageError(f"--vocab {order.vocab}: at least {tokenizer.TRAINED_SIZE}")
+    layers = order.layers or (int(config["num_hidden_layers"]) if order.like in ("tiny", "speaking") else None)
+    try:
         shape = cut.cut(config, layers=layers, experts=order.experts, vocab=order.vocab, mtp=order.mtp)
-    recipe = Recipe(
-        config=shape, quant=order.quant, seed=order.seed, keep_weights=own_weights if order.keep_weights else None
-    )
-    size = write_checkpoint(recipe, order.out, progress)
-    golden = _golden(order, progress) if order.golden else None
-    return Made(
-        out=order.out, quant=order.quant, model_type=shape["model_type"], layers=shape["num_hidden_layers"],
-        experts=cut.expert_count(shape), weight_bytes=size, seconds=time.monotonic() - started,
-        golden=golden[0] if golden else None, mean_nll=golden[1] if golden else None,
-        uniform_nll=golden[2] if golden else None,
-    )  # fmt: skip
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise _no_model(order.like, error) from error
+    return Recipe(config=shape, quant=order.quant, seed=order.seed)
 
 
-def _golden(order: Order, progress: Progress) -> tuple[Path, float, float]:
+def _no_model(like: str, error: Exception) -> UsageError:
+    lines = str(error).split("\n")
+    told = " ".join(line.strip() for line in lines[:2])[:300]
+    return UsageError(f"{like}: no checkpoint can be made of this config: {type(error).__name__}: {told}")
+
+
+def _golden(folder: Path, order: Order, progress: Progress) -> GoldenFile:
     from sweeper.canary import record
-    from sweeper.canary.golden import FILE_NAME, save
 
     progress("golden vectors: float32 reference")
-    golden = record.record(order.out, progress=progress)
-    path = order.out / FILE_NAME
-    save(golden, path)
-    return path, golden.mean_nll, golden.uniform_nll
+    golden = record.record(folder, progress=progress)
+    save(golden, folder / FILE_NAME)
+    return golden

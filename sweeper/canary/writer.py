@@ -13,7 +13,7 @@ SHARD_BYTES = 1_000_000_000
 
 
 class ShardWriter:
-    """Add tensors in order, then `close`. One shard is named `model.safetensors`, several get an index."""
+    """Add tensors in order, then `close`; both may raise OSError. One shard is named `model.safetensors`, several get an index."""
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder, self._limit = folder, shard_bytes
@@ -48,10 +48,14 @@ class ShardWriter:
         return self._folder / f"part-{number:05d}.safetensors.tmp"
 
     def _flush(self) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         part = self._part(len(self._shards))
-        save_file(self._pending, part, metadata={"format": "pt"})
+        try:
+            save_file(self._pending, part, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, under a class of its own
+            raise OSError(str(error)) from None
         # safetensors makes files for the owner only; an engine in a container runs as somebody else.
         part.chmod(0o644)
         self._shards.append(list(self._pending))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+safetensors = pytest.importorskip("safetensors.torch") and pytest.importorskip("safetensors")
 transformers = pytest.importorskip("transformers", minversion="5.0")
 
 from sweeper.canary import cut, golden, reference, schema  # noqa: E402
@@ -20,7 +21,7 @@ from sweeper.canary.formats import FORMATS, NvFp4, pack_e2m1, unpack_e2m1  # noq
 from sweeper.canary.make import Order, make  # noqa: E402
 from sweeper.canary.record import FULL, chain_prompts  # noqa: E402
 from sweeper.canary.speaking import speaking_dir  # noqa: E402
-from sweeper.core.errors import UsageError  # noqa: E402
+from sweeper.core.errors import EnvironmentNotReady, UsageError  # noqa: E402
 
 BASE = {
     "vocab_size": 32000, "hidden_size": 128, "num_hidden_layers": 40, "num_attention_heads": 4,
@@ -166,3 +167,49 @@ def test_refusals_leave_no_folder_half_written(tmp_path: Path) -> None:
         make(Order(like="tiny", out=tmp_path / "small", vocab=100))
     with pytest.raises(UsageError, match="mxfp4 and bf16 only"):
         make(Order(like=config_file(tmp_path, "gpt_oss"), out=tmp_path / "oss", quant="nvfp4"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", "wide"),
+        ("num_key_value_heads", []),
+        ("head_dim", -1),
+        ("num_experts_per_tok", 99),
+        ("hidden_act", 3),
+    ],
+)
+def test_a_config_that_describes_no_model_is_told_in_one_line(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "qwen3_moe", **FAMILIES["qwen3_moe"], key: value}))
+    with pytest.raises(UsageError, match="no checkpoint can be made of this config") as told:
+        make(Order(like=str(path), out=tmp_path / "out", layers=2))
+    assert "\n" not in told.value.message
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_build_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeper.canary.writer.ShardWriter.close", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make(Order(like="tiny", out=tmp_path / "canary"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_larger_than_the_disk_are_refused_before_the_first_byte(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "qwen3_moe", **FAMILIES["qwen3_moe"], "hidden_size": 10**9}))
+    with pytest.raises(EnvironmentNotReady, match="GB free, the weights take at least"):
+        make(Order(like=str(path), out=tmp_path / "out", layers=2))
+
+
+def test_a_disk_that_fills_up_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **named: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(EnvironmentNotReady, match="cannot be written: .*No space left on device"):
+        make(Order(like="tiny", out=tmp_path / "canary"))
+    assert list(tmp_path.iterdir()) == []
