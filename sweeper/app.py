@@ -260,7 +260,7 @@ def render(record: RunRecord, form: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", "replace"), hint="Choose another: --out FILE")
 
 
 def rejudge(record: RunRecord, signatures: tuple[Path, ...], *, keep: bool) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sweeper import gpuwindows
 from sweeper.canarylaunch import Diagnose
@@ -30,6 +30,8 @@ from sweeper.probes.openai import Client
 from sweeper.probes.ready import first_answers, wait_healthy
 from sweeper.probes.text import Prompt, ask
 from sweeper.watch import LiveMatcher, TrialEnded, Watch
+
+T = TypeVar("T")
 
 
 class Measured(Protocol):
@@ -247,25 +249,23 @@ def _life(live: _Live, watch: Watch) -> Any:
         if summarise(samples)[0]:
             # The speed of nonsense is of no interest, and the machine has other cells to try.
             return
-        checked = watch.during(
-            Phase.SANITY,
-            lambda cancel: tools.numbers(request.cell, handle.record.base_url, plan.served_model),
-            deadline_s=limits.canary_s,
-        )
+        checked = _asked(live, watch, tools.numbers, limits.canary_s)
         if checked:
             yield checked
-        if checked and checked.verdict in ("garbage", "degraded"):
-            return
-        scored = watch.during(
-            Phase.SANITY,
-            lambda cancel: tools.text(request.cell, handle.record.base_url, plan.served_model),
-            deadline_s=limits.sanity_s,
-        )
+            if failed(checked):
+                return
+        scored = _asked(live, watch, tools.text, limits.sanity_s)
         if scored:
             yield scored
         yield from _points(live, watch)
     finally:
         client.close()
+
+
+def _asked(live: _Live, watch: Watch, probe: Callable[[Cell, str, str], T], deadline_s: float) -> T:
+    """One probe of the answers, watched."""
+    cell, url, model = live.request.cell, live.handle.record.base_url, live.plan.served_model
+    return watch.during(Phase.SANITY, lambda cancel: probe(cell, url, model), deadline_s=deadline_s)
 
 
 def _points(live: _Live, watch: Watch) -> Any:

@@ -19,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from sweeper.bugreport.contents import SCHEMA
-from sweeper.core.errors import EnvironmentNotReady, UsageError
+from sweeper.core.errors import UsageError
+from sweeper.store.rundir import write_bytes
 
 MAX_FILES = 200
 MAX_BYTES = 256 << 20
@@ -42,14 +43,7 @@ class Opened:
 
 def write(path: Path, folder: str, files: Mapping[str, bytes]) -> None:
     """Whole or not at all. Raises UsageError for another suffix, EnvironmentNotReady where it cannot be written."""
-    data = pack(path.name, folder, files)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise EnvironmentNotReady(f"cannot write {path}: {error.strerror}", hint="Choose another: --out FILE") from None
+    write_bytes(path, pack(path.name, folder, files), hint="Choose another: --out FILE")
 
 
 def pack(name: str, folder: str, files: Mapping[str, bytes]) -> bytes:

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sweeper.core.errors import EnvironmentNotReady
 from sweeper.matrix.schema import schema_text
+from sweeper.store.rundir import write_bytes
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +18,5 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         sys.stdout.write(schema_text())
         return 0
-    try:
-        args.out.write_text(schema_text(), encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentNotReady(f"cannot write {args.out}: {error.strerror}") from None
+    write_bytes(args.out, schema_text().encode(), hint="Choose another: --out FILE")
     return 0

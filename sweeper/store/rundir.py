@@ -11,6 +11,7 @@ logs/<run_id>/
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import EnvironmentNotReady, RecordUnusable, UsageError
+
+LOGS_HINT = "Choose another folder with --logs DIR, or free space."
 
 
 class RunDir:
@@ -84,18 +87,31 @@ def write_json(path: Path, data: object) -> None:
     write_bytes(path, json.dumps(data, indent=1, ensure_ascii=False, default=str).encode())
 
 
-def write_bytes(path: Path, raw: bytes) -> None:
-    """Temporary file, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_bytes(path: Path, raw: bytes, *, hint: str = LOGS_HINT) -> None:
+    """Whole or not at all: temporary file, fsync, rename, folders made. Raises EnvironmentNotReady with `hint`.
+
+    A pipe or a device (`/dev/stdout`, `/dev/null`, `>(...)`) is written to: it must not be replaced by a file.
+    """
+    if path.exists() and not path.is_file():
+        _guard(lambda: path.write_bytes(raw), path, hint)
+        return
+    target = path.resolve() if path.is_symlink() else path
+    temporary = target.with_name(target.name + ".tmp")
 
     def work() -> None:
-        with open(temporary, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
-    _guard(work, path)
+    _guard(work, path, hint)
 
 
 def append_requests(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
@@ -121,13 +137,11 @@ def read_requests(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _guard(work: Any, path: Path) -> None:
+def _guard(work: Any, path: Path, hint: str = LOGS_HINT) -> None:
     try:
         work()
     except OSError as error:
-        raise EnvironmentNotReady(
-            f"cannot write {path}: {error.strerror}", hint="Choose another folder with --logs DIR, or free space."
-        ) from None
+        raise EnvironmentNotReady(f"cannot write {path}: {error.strerror}", hint=hint) from None
 
 
 def _list_hint(logs: Path) -> str:
