@@ -62,7 +62,9 @@ def _point(path: str, number: int, line: str) -> DecodePoint:
         raise BadFile(
             path, f"schema {data['schema']} is of a newer sweeper; this one reads 1", line=number, key="schema"
         )
-    # What `bench` says beyond the point is for other readers.
+    if data.get("tokens_exact") is False and data.get("tokens_source") == "usage":
+        data["tokens_source"] = "final_usage"
+    # What else `bench` says beyond the point is for other readers.
     data = {key: value for key, value in data.items() if key in _POINT_FIELDS}
     data["errors"], data["invalid"] = tuple(data.get("errors") or ()), tuple(data.get("invalid") or ())
     try:
@@ -83,8 +85,9 @@ def _figure(point: DecodePoint, conditions: Conditions) -> Figure:
         acceptance_length=length if length is not None else conditions.acceptance_length,
     )
     label = f"measured server, concurrency {point.concurrency}"
-    failed = "; ".join(point.invalid) or None
-    return Figure(label=label, conditions=own, readings={} if failed else readings([point]), failed=failed)
+    failed = point.against
+    measured = {} if failed else readings([point])
+    return Figure(label=label, conditions=own, readings=measured, failed=failed, counted=point.tokens_source)
 
 
 def conditions_of(file: Path | None, pairs: Sequence[str]) -> Conditions:

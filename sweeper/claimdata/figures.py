@@ -45,13 +45,14 @@ def figures(record: RunRecord) -> tuple[Figure, ...]:
             (verdict, point)
             for verdict in _verdicts(record, cell_id)
             if verdict.trial in chosen
-            for point in verdict.points
-            if not point.invalid and comparison.workload_of(point) == workload
+            for point in verdict.sound
+            if comparison.workload_of(point) == workload
         ]
         found.append(_figure(record, cell_id, pairs))
     done = {cell_id for cell_id, _ in measured}
     asked = list(dict.fromkeys(_workload(figure.conditions) for figure in found)) or [()]
     found += [_failed(record, cell_id, one) for cell_id in record.cells if cell_id not in done for one in asked]
+    found += [figure for cell_id in done for figure in _unproven(record, cell_id)]
     return tuple(found)
 
 
@@ -79,6 +80,7 @@ def _figure(record: RunRecord, cell_id: str, pairs: Sequence[tuple[Verdict, Deco
         cell_id=cell_id,
         conditions=_conditions(record, cell, pairs[0][0], points),
         readings=measured,
+        counted=points[0].tokens_source,
     )
 
 
@@ -92,6 +94,23 @@ def _failed(record: RunRecord, cell_id: str, asked: Sequence[tuple[str, Any]]) -
             why = "no valid measurement"
     conditions = replace(_conditions(record, cell, last, ()), **dict(asked))
     return Figure(label=cell.label(), name=cell.name, cell_id=cell_id, conditions=conditions, failed=why)
+
+
+def _unproven(record: RunRecord, cell_id: str) -> list[Figure]:
+    """Points of a cell that stand in no launch of it, while others do."""
+    cell, passed = record.cells[cell_id], [v for v in _verdicts(record, cell_id) if v.outcome is Outcome.PASS]
+    held = {number for verdict in passed for number, point in enumerate(verdict.points) if point.against is None}
+    return [
+        Figure(
+            label=f"{cell.label()}, concurrency {point.concurrency}",
+            name=cell.name,
+            cell_id=cell_id,
+            conditions=_conditions(record, cell, passed[-1], (point,)),
+            failed=point.against,
+        )
+        for number, point in enumerate(passed[-1].points if passed else ())
+        if number not in held
+    ]
 
 
 def _conditions(record: RunRecord, cell: Cell, verdict: Verdict | None, points: Sequence[DecodePoint]) -> Conditions:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
 
+from sweeper.core.points import TokenSource
 from sweeper.core.verdicts import Interval
 
 Kind = Literal[
@@ -44,6 +45,11 @@ UNITS: Mapping[str, tuple[str, ...]] = {
 LOWER_IS_BETTER = frozenset({"energy", "power", "latency", "memory"})
 RATES = frozenset({"output", "peak", "end-to-end", "per-user"})
 """Kinds that the speed of light bounds: they count output tokens only."""
+
+COUNTED = frozenset({"output", "total", "peak", "end-to-end", "per-user", "energy", "latency"})
+"""Kinds that divide by our count of output tokens."""
+TIMED = frozenset({"output", "peak", "per-user", "latency"})
+"""Those that need to know when each token came, not only how many there were."""
 
 Bound = Literal["exact", "up-to", "at-least", "ceiling"]
 """exact: the figure itself. up-to: the best that was seen; held against our best window. at-least: a floor that is
@@ -194,6 +200,8 @@ class Figure:
     cell_id: str | None = None
     failed: str | None = None
     """Why there is no figure: outcome, phase and cause."""
+    counted: TokenSource | None = None
+    """How its tokens were counted; None: not said, as where nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sweeper.core.claims import Claim, Figure, Reading
 from sweeper.core.claims_compare import same
+from sweeper.core.windows import TOTAL_SOURCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ def distribution(figure: Figure, claims: Sequence[Claim]) -> Distribution | None
     Left out: readings, promises, retracted ones. None where there is no claim or no figure.
     """
     ours = figure.readings.get(("output", "tok/s"))
-    if ours is None:
+    if ours is None or figure.counted not in {None, *TOTAL_SOURCES}:
         return None
     fitting = [claim for claim in claims if _same_setting(claim, figure)]
     fitting.sort(key=lambda claim: (claim.low + claim.high) / 2)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sweeper.core.claims import LOWER_IS_BETTER, Claim, ClaimResult, ClaimVerdict, Figure, Reading
+from sweeper.core.claims import COUNTED, LOWER_IS_BETTER, TIMED, Claim, ClaimResult, ClaimVerdict, Figure, Reading
 from sweeper.core.claims_compare import QUESTIONS, Fit, fit, words
 from sweeper.core.claims_limits import Limit, as_output
 from sweeper.core.stats import NOISE
+from sweeper.core.windows import TOTAL_SOURCES
+from sweeper.core.windows_point import source_flag
 
 TOLERANCE = 0.05
 """A claim counts as met within 5 % of its figure: drivers, clocks and prompts of two machines differ by that much."""
@@ -40,7 +42,8 @@ def check(claim: Claim, figures: Sequence[Figure], limit: Limit | None = None) -
     open_ones = [one for one in held if one.fit.difference is None]
     # A matrix names its cells after published rows: two images of one backend are two rows.
     open_ones = [one for one in open_ones if claim.row and one.figure.name == claim.row] or open_ones
-    measured = [one for one in open_ones if one.reading(claim) is not None]
+    guessed = [one for one in open_ones if one.reading(claim) is not None and _guessed(claim, one.figure)]
+    measured = [one for one in open_ones if one.reading(claim) is not None and one not in guessed]
     settled = [one for one in measured if not one.fit.unstated and not one.fit.unrecorded]
     if settled:
         result = _numbers(claim, _strongest(claim, settled))
@@ -52,11 +55,35 @@ def check(claim: Claim, figures: Sequence[Figure], limit: Limit | None = None) -
         return _with_notes(result, limit)
     if limit is not None and limit.broken is not None:
         return _impossible(claim, limit, held)
+    if guessed and not measured:
+        return _with_notes(_counted_otherwise(claim, guessed[0]), limit)
     if measured or (open_ones and _questions(open_ones[0].fit)):
         return _with_notes(_unknown(claim, (measured or open_ones)[0]), limit)
     if open_ones:
         return _with_notes(_not_measured(claim, open_ones), limit)
     return _with_notes(_apart(claim, held), limit)
+
+
+def _guessed(claim: Claim, figure: Figure) -> bool:
+    """Counted by nobody who made the tokens: such a rate has no place beside exact ones, published or ours."""
+    return claim.kind in COUNTED and source_flag(figure.counted) is not None and figure.counted not in TOTAL_SOURCES
+
+
+def _counted_otherwise(claim: Claim, held: _Held) -> ClaimResult:
+    return ClaimResult(
+        claim=claim,
+        verdict=ClaimVerdict.NOT_COMPARABLE,
+        why=f"tokens: claimed as the engine counts them, measured with {source_flag(held.figure.counted)} "
+        f"(closest: {held.figure.label})",
+        figure=held.figure,
+        difference="tokens",
+        caveats=held.fit.caveats,
+    )
+
+
+def _spread_out(claim: Claim, figure: Figure) -> str | None:
+    """What a verdict rests on where the server told how many tokens there were and not when they came."""
+    return source_flag(figure.counted) if claim.kind in TIMED else None
 
 
 def _strongest(claim: Claim, held: Sequence[_Held]) -> _Held:
@@ -93,9 +120,10 @@ def _numbers(claim: Claim, held: _Held) -> ClaimResult:
     explained = _mislabelled(claim, held.figure) if verdict is not ClaimVerdict.MET else None
     if explained:
         verdict, why = ClaimVerdict.MISLABELLED, f"{explained}; {why}"
-    return ClaimResult(
-        claim=claim, verdict=verdict, why=why, figure=held.figure, reading=reading, caveats=held.fit.caveats
-    )
+    caveats = held.fit.caveats
+    if flag := _spread_out(claim, held.figure):
+        why, caveats = f"{why}; {flag}", (*caveats, flag)
+    return ClaimResult(claim=claim, verdict=verdict, why=why, figure=held.figure, reading=reading, caveats=caveats)
 
 
 def _verdict(claim: Claim, side: str) -> ClaimVerdict:

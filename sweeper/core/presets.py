@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeper.core.errors import UsageError
+from sweeper.core import codec
+from sweeper.core.errors import RecordUnusable, UsageError
 from sweeper.core.points import DecodePoint
 from sweeper.core.values import Workload
 
@@ -68,8 +70,12 @@ class LoadResult:
 
 
 def runs_of(records: Sequence[Mapping[str, Any]]) -> list[RunFigure]:
-    """Repetitions out of stored records, in order."""
-    return [RunFigure(**record["run"]) for record in records if "run" in record]
+    """Repetitions out of stored records, in order. Keys of a newer version are ignored, what is none is left out."""
+    found = []
+    for record in records:
+        with suppress(RecordUnusable):
+            found += [codec.load(RunFigure, record["run"])] if "run" in record else []
+    return found
 
 
 def _rungs() -> tuple[Workload, ...]:

@@ -27,13 +27,14 @@ th,td{border-color:#30363d}tr.best td{background:#12261a}.fail{color:#ff7b72}.mu
 def html(model: Model) -> str:
     """The report as a page; everything from logs and matrices is escaped."""
     same = ", ".join(f"{escape(key)} <code>{escape(value)}</code>" for key, value in model.same.items())
+    host = host_line(model.host)
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width,initial-scale=1'>",
         f"<title>{escape(model.title or model.run_id)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(model.title or model.run_id)}</h1><p class='muted'>run {escape(model.run_id)}</p>",
         f"<p>Same in all cells: {same}</p>" if same else "",
-        f"<p>Host: {escape(host_line(model.host))}</p>" if host_line(model.host) else "",
+        f"<p>Host: {escape(host)}</p>" if host else "",
     ]
     parts += [_table(model, table) for table in model.tables]
     if not model.tables:

@@ -299,6 +299,13 @@ def test_energy_runs_are_kept_one_by_one(scripted: Start) -> None:
     assert runs_of(json.loads(json.dumps(result.requests))) == result.runs
 
 
+def test_stored_repetitions_of_another_version_are_read_as_far_as_they_go(scripted: Start) -> None:
+    workload = Workload(preset="energy-e2e", isl=20, osl=20, requests=2, warmup_s=0.0)
+    rows = measure(scripted(rate=2000).url, None, workload).requests
+    (first, *_), kept = [row for row in rows if "run" in row], runs_of(rows)
+    assert runs_of([{"run": first["run"] | {"later": 1}}, {"run": {"phase": "e2e"}}, {"other": 1}]) == kept[:1]
+
+
 def test_request_records_can_be_stored(scripted: Start) -> None:
     result = measure(scripted(rate=500).url, None, SHORT)
     assert len(json.loads(json.dumps(result.requests))) == 4

@@ -324,6 +324,11 @@ def test_one_measured_server_with_conditions_given_by_hand(tmp_path: Path, capsy
     assert code == 1
     assert told["p1-marlin-tp4"]["verdict"] == "met"
     assert "one launch, no spread" in told["p1-marlin-tp4"]["why"]
+    spread = BENCH | {"tokens_exact": False}
+    (tmp_path / "m2.json").write_text(json.dumps(spread) + "\n")
+    main(["claims", "check", "--against", str(tmp_path / "m2.json"), "--json", *flags])
+    other = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
+    assert "at the end of each stream" in other["p1-marlin-tp4"]["why"]
     (tmp_path / "c.yaml").write_text("\n".join(pair.replace("=", ": ", 1) for pair in SETS))
     main(["claims", "check", "--against", str(tmp_path / "m.json"), "--json", "--conditions", str(tmp_path / "c.yaml")])
     assert {item["id"]: item for item in json.loads(capsys.readouterr().out)} == told

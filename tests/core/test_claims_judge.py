@@ -55,6 +55,25 @@ def figure(low: float, high: float, **more: Any) -> Figure:
     return Figure(label="ours", conditions=replace(HERE, **more), readings={key: reading})
 
 
+@pytest.mark.parametrize("kind", ["output", "end-to-end", "per-user", "peak"])
+def test_tokens_that_the_client_counted_decide_no_claim(kind: Any) -> None:
+    ours = replace(figure(98, 102, key=(kind, "tok/s")), counted="tokenizer")
+    made = check(claim(100, kind=kind), [ours])
+    assert (made.verdict.value, made.difference, made.reading) == ("not comparable", "tokens", None)
+    assert "counted by the client's tokenizer" in made.why
+    exact = replace(ours, counted="usage")
+    assert check(claim(100, kind=kind), [ours, exact]).verdict.value == "met"
+    assert distribution(ours, [claim(100)]) is None
+
+
+@pytest.mark.parametrize(("kind", "told"), [("output", True), ("end-to-end", False)])
+def test_a_count_at_the_end_of_a_stream_is_said_where_it_matters_when_tokens_came(kind: Any, told: bool) -> None:
+    made = check(claim(100, kind=kind), [replace(figure(98, 102, key=(kind, "tok/s")), counted="final_usage")])
+    assert made.verdict.value == "met"
+    assert ("at the end of each stream" in made.why) == told
+    assert bool(made.caveats) == told
+
+
 @pytest.mark.parametrize(
     ("claimed", "ours", "bound", "promised", "verdict"),
     [
