@@ -217,6 +217,23 @@ def test_any_tokenizer_gets_prompts_of_the_length_asked_for(
     assert found.errors == ()
 
 
+@pytest.mark.parametrize("tokenize", [True, False])
+@pytest.mark.parametrize("isl", [300, 2048])
+def test_the_measured_prefill_has_a_length_that_the_server_has_read_before(
+    scripted: Start, isl: int, tokenize: bool
+) -> None:
+    """Kernels are compiled per prompt length; what differs by one token from the warm-up may compile in the window."""
+    server = scripted(rate=4000, ttft=0.0, piece=3.7, tokenize=tokenize)
+    measure(server.url, None, Workload(preset="context-ladder", isl=isl, osl=16, warmup_s=0.01))
+    *before, measured = server.tally.requests
+    assert measured["max_tokens"] == 16
+    same = [one for one in before if one["prompt_tokens"] == measured["prompt_tokens"]]
+    assert same
+    assert all(one["asked"]["prompt"] != measured["asked"]["prompt"] for one in same)
+    if tokenize:
+        assert before[-1]["prompt_tokens"] == measured["prompt_tokens"] == isl
+
+
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("tokenize", [True, False])
 def test_no_request_ever_exceeds_a_context_that_just_holds_the_rung(

@@ -154,7 +154,8 @@ class _Job:
         """A hidden round at this concurrency: kernels are compiled, clocks are up, connections are open.
 
         Prompts have the measured length to the token: Triton compiles anew when a length stops being, or starts being,
-        a multiple of 16. Repetitions that are judged by their spread are preceded by a whole one.
+        a multiple of 16. Where the server itself counts, the twin of each prompt that it was asked about had its length.
+        Repetitions that are judged by their spread are preceded by a whole one.
         """
         if self.workload.warmup_s <= 0:
             return
