@@ -20,7 +20,7 @@ from sweeper.clock import SystemClock
 from sweeper.config import load_matrix
 from sweeper.core import codec, judge
 from sweeper.core.errors import UsageError
-from sweeper.core.expand import expand, select
+from sweeper.core.expand import expand, select, started_by
 from sweeper.core.values import Expansion, Matrix
 from sweeper.core.verdicts import Outcome
 from sweeper.publications import publication_tables
@@ -146,16 +146,7 @@ def _with_options(matrix: Matrix, options: RunOptions) -> Matrix:
         if options.launches < 1:
             raise UsageError("--launches must be at least 1")
         policy = replace(policy, launches=options.launches)
-    cells = matrix.cells
-    if options.image:
-        cells = tuple(replace(cell, image=options.image) for cell in cells)
-    if options.launcher:
-        cells = tuple(replace(cell, launcher=options.launcher) for cell in cells)
-    if options.launcher == "docker" and any(cell.image is None for cell in cells):
-        raise UsageError(
-            "--launcher docker needs an image for every cell", hint="Add `image:` to the matrix, or pass --image NAME."
-        )
-    return replace(matrix, policy=policy, cells=cells)
+    return started_by(replace(matrix, policy=policy), options.launcher, options.image)
 
 
 def _created(options: RunOptions, matrix: Matrix, text: bytes) -> RunDir:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from sweeper import app
 from sweeper.cli.gpus import add_gpus
+from sweeper.core.values import LAUNCHERS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("matrix", metavar="MATRIX", type=Path, help="matrix file, e.g. matrices/quickstart-cpu.yaml")
     parser.add_argument("--resume", metavar="RUN", help="continue this run: folder, id, or `last`")
     parser.add_argument("--only", metavar="EXPR", help="cells to run, e.g. moe_backend=cutlass,tp=2 or a label pattern")
-    parser.add_argument("--launcher", metavar="L", help="docker, process or attach (default: what each cell can use)")
+    parser.add_argument("--launcher", choices=LAUNCHERS, help="for cells that name none (default: what each can use)")
     parser.add_argument("--image", help="image for every cell, with --launcher docker")
     parser.add_argument(
         "--launches", type=int, metavar="N", help="launches per cell in contention (default: the matrix)"

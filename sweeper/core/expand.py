@@ -141,6 +141,37 @@ def _short(key: str, value: str, cell: Cell, shared_args: set[str]) -> str:
     return value
 
 
+def started_by(matrix: Matrix, launcher: str | None, image: str | None = None) -> Matrix:
+    """The matrix as `--launcher` and `--image` bend it. A cell that names a launcher or a URL keeps it.
+
+    Cells that differed only in their image become one. Raises UsageError for a launcher that a cell cannot use.
+    """
+    if launcher is None and image is None:
+        return matrix
+
+    def bent(cell: Cell) -> Cell:
+        kind = cell.launcher or ("attach" if cell.url else launcher)
+        boxed = kind in (None, "docker")
+        return replace(
+            cell, launcher=cell.launcher if cell.url else kind, image=image if image and boxed else cell.image
+        )
+
+    cells = merged(bent(cell) for cell in matrix.cells)
+    for cell in cells:
+        if cell.launcher == launcher == "docker" and cell.image is None:
+            raise UsageError(
+                f"--launcher docker needs an image for every cell; {cell.label()} has none",
+                hint="Add `image:` to the matrix, or pass --image NAME.",
+            )
+        if cell.launcher == launcher == "attach":
+            raise UsageError(
+                f"--launcher attach needs the address of a server for every cell; {cell.label()} has none",
+                hint="Add `url: http://127.0.0.1:8000` to the matrix.",
+            )
+    excluded = tuple((bent(cell), why) for cell, why in matrix.author_excluded)
+    return replace(matrix, cells=cells, author_excluded=excluded)
+
+
 def no_geometry(model: str) -> None:
     """A lookup that knows no model: rules that need a geometry stay silent."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+LAUNCHERS = ("docker", "process", "attach")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallelism:

@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 from sweeper.core.errors import UsageError
 from sweeper.core.ports import Launcher
-from sweeper.core.values import Cell
+from sweeper.core.values import LAUNCHERS, Cell
 from sweeper.launchers.attach import AttachLauncher
 from sweeper.launchers.docker import DockerLauncher
 from sweeper.launchers.process import ProcessLauncher
-
-NAMES = ("docker", "process", "attach")
 
 
 def make(name: str, *, say: Callable[[str], None] = lambda text: None, pull_s: float = math.inf) -> Launcher:
@@ -28,7 +26,7 @@ def make(name: str, *, say: Callable[[str], None] = lambda text: None, pull_s: f
         case "attach":
             return AttachLauncher()
         case _:
-            raise UsageError(f"no launcher '{name}'", hint=f"Launchers: {', '.join(NAMES)}")
+            raise UsageError(f"no launcher '{name}'", hint=f"Launchers: {', '.join(LAUNCHERS)}")
 
 
 def name_for(cell: Cell, default: str | None) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeper.checkpoint import model_geometry, model_problem, weights_bytes
 from sweeper.core import codec
 from sweeper.core.bounds import TimeBound, time_bound
-from sweeper.core.errors import UsageError
-from sweeper.core.expand import expand, select
+from sweeper.core.expand import expand, select, started_by
 from sweeper.core.memory import MemoryFit, fit
 from sweeper.core.values import Cell, Expansion, Matrix, Unsupported
 from sweeper.engines import registry
@@ -59,13 +58,11 @@ class Plan:
         }
 
 
-def make_plan(matrix: Matrix, *, only: str | None = None, launcher: str | None = None) -> Plan:
-    """The plan for the hardware that the matrix names. Raises UsageError for a bad `only` or `launcher`."""
-    if launcher is not None:
-        cells = tuple(replace(cell, launcher=cell.launcher or launcher) for cell in matrix.cells)
-        matrix = replace(matrix, cells=cells)
-        if launcher == "docker" and any(cell.image is None for cell in cells):
-            raise UsageError("--launcher docker needs an image for every cell", hint="Add `image:` to the matrix.")
+def make_plan(
+    matrix: Matrix, *, only: str | None = None, launcher: str | None = None, image: str | None = None
+) -> Plan:
+    """The plan for the hardware that the matrix names. Raises UsageError for a bad `only`, `launcher` or `image`."""
+    matrix = started_by(matrix, launcher, image)
     expansion = select(expand(matrix, matrix.hardware, model_geometry), only)
     rows = _rows(matrix, expansion, launcher)
     running = [row.cell for row in rows if row.status != "excluded"]

@@ -12,7 +12,7 @@ import docker.errors
 import pytest
 
 from sweeper.core.errors import LaunchFailed
-from sweeper.core.values import LaunchPlan, Mount
+from sweeper.core.values import LAUNCHERS, LaunchPlan, Mount
 from sweeper.launchers import docker_image, docker_spec, registry
 from sweeper.launchers.docker import DockerHandle, DockerLauncher, gpus_through_cdi
 from sweeper.launchers.docker_client import connect
@@ -399,6 +399,6 @@ def test_unknown_words_are_kept_in_the_message() -> None:
 
 
 def test_launchers_are_found_by_name() -> None:
-    assert [registry.make(name).name for name in registry.NAMES] == list(registry.NAMES)
+    assert [registry.make(name).name for name in LAUNCHERS] == list(LAUNCHERS)
     with pytest.raises(Exception, match="no launcher 'podman'"):
         registry.make("podman")

@@ -73,6 +73,14 @@ def test_a_typo_is_named_with_line_and_nearest_key(tmp_path: Path, capsys: pytes
     assert "sweeper plan" in said
 
 
+def test_a_launcher_that_does_not_exist_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(matrix(tmp_path, [{"name": "a"}])), "--logs", str(tmp_path / "logs"), "--launcher", "dokcer"])
+    assert end.value.code == 2
+    assert "'docker', 'process', 'attach'" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
 def test_a_missing_or_cut_checkpoint_and_a_missing_program_cost_only_their_cells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

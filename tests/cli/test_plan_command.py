@@ -56,6 +56,15 @@ def test_json_has_the_documented_keys(small: str, capsys: pytest.CaptureFixture[
     assert plan["cells"][0]["memory"]["fits"] is True
 
 
+def test_the_published_sweep_is_planned_for_containers_with_its_native_cell_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = json.loads(out(capsys, str(P1), "--json", "--launcher", "docker"))["cells"]
+    assert len(cells) == 16
+    native = [cell["label"] for cell in cells if not cell["command"].startswith("docker run")]
+    assert native == ["CUTLASS native"]
+
+
 def test_the_published_sweep_is_planned_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     plan = json.loads(out(capsys, str(P1), "--json"))
     assert len(plan["cells"]) == 16
@@ -188,7 +197,7 @@ def test_schema_prints_and_writes_the_same(tmp_path: Path, capsys: pytest.Captur
     printed = capsys.readouterr().out
     assert main(["schema", "--out", str(tmp_path / "s.json")]) == 0
     assert (tmp_path / "s.json").read_text() == printed
-    assert main(["schema", "--out", str(tmp_path / "no" / "s.json")]) == 3
+    assert main(["schema", "--out", str(tmp_path / "s.json" / "t.json")]) == 3
     assert "cannot write" in capsys.readouterr().err
 
 

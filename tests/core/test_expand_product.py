@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from sweeper.core.bounds import AROUND_S, BUILD_S, launch_bound_s, time_bound
 from sweeper.core.errors import UsageError
-from sweeper.core.expand import cell_of, distinct_labels, expand, merged, overlay, product, run_order, select
+from sweeper.core.expand import (
+    cell_of,
+    distinct_labels,
+    expand,
+    merged,
+    overlay,
+    product,
+    run_order,
+    select,
+    started_by,
+)
 from sweeper.core.identity import cell_id
 from sweeper.core.matching import matches, parse
 from sweeper.core.racing import Race
@@ -223,3 +233,27 @@ def test_the_time_bound_counts_every_canary_launch_that_the_preflight_may_make()
     assert time_bound(cells, (), Policy(deadlines=limits, launches=3), on_gpu=True).canaries == 0
     other = [replace(cell, engine="sglang") for cell in cells]
     assert time_bound(other, (), Policy(deadlines=limits, canary="c"), on_gpu=True).canaries == 4
+
+
+def test_a_launcher_is_for_cells_that_insist_on_none() -> None:
+    cells = (
+        replace(BASE, image="a", name="boxed"),
+        replace(BASE, python="/p", launcher="process", name="native"),
+        replace(BASE, url="http://127.0.0.1:1", name="up"),
+    )
+    bent = started_by(matrix(*cells), "docker", "other")
+    assert [(cell.launcher, cell.image) for cell in bent.cells] == [
+        ("docker", "other"),
+        ("process", None),
+        (None, None),
+    ]
+    assert started_by(matrix(*cells), None) == matrix(*cells)
+    with pytest.raises(UsageError, match="plain has none"):
+        started_by(matrix(*cells, replace(BASE, name="plain")), "docker")
+    with pytest.raises(UsageError, match="boxed has none"):
+        started_by(matrix(*cells), "attach")
+
+
+def test_cells_that_one_image_makes_equal_run_once() -> None:
+    axis = [replace(BASE, image=image) for image in "ab"]
+    assert len(started_by(matrix(*axis), "docker", "c").cells) == 1
