@@ -88,7 +88,7 @@ def _canary_launches(cells: Sequence[Cell]) -> int:
     """One per configuration, and for vLLM one of `auto` per layout, whose support matrix may spare the others."""
     wanted = set()
     for cell in cells:
-        small = replace(cell, name=None, max_model_len=None, moe_backend=normal(cell.moe_backend))
+        small = replace(cell, name=None, moe_backend=normal(cell.moe_backend))
         wanted.add(cell_id(small))
         if cell.engine == "vllm":
             wanted.add(cell_id(replace(small, moe_backend="auto")))

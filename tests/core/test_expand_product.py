@@ -219,7 +219,7 @@ def test_the_time_bound_counts_every_canary_launch_that_the_preflight_may_make()
     cells = [
         replace(BASE, moe_backend="marlin"),
         replace(BASE, moe_backend="triton"),
-        replace(BASE, moe_backend="triton", name="again", max_model_len=512),
+        replace(BASE, moe_backend="triton", name="again"),
         replace(BASE, moe_backend="marlin", parallelism=two),
         replace(BASE, moe_backend="auto", parallelism=two),
         replace(BASE, url="http://127.0.0.1:1"),
