@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeper.canary.formats import FORMATS
 from sweeper.core import observations as seen
 from sweeper.core.bounds import BUILD_S
 from sweeper.core.canaries import BAD
@@ -89,9 +90,12 @@ class Builder:
 
     def __call__(self, cell: Cell) -> Path | str:
         spec, stages = cell.speculative, cell.parallelism.pp
+        quant = _stored_as(cell)
+        if quant not in FORMATS:
+            return f"the model is stored as {quant}, a format that no canary is built in: other kernels"
         wanted = _Wanted(
             model=cell.model,
-            quant=_stored_as(cell),
+            quant=quant,
             layers=max(4, 2 * stages) if stages > 1 else None,
             mtp=spec is not None and ("mtp" in spec.method or spec.method == "nextn") and not spec.model,
         )
@@ -154,11 +158,25 @@ def _make_with(python: str, wanted: _Wanted, out: Path) -> None:
 
 
 def _stored_as(cell: Cell) -> str:
-    """The checkpoint's number format: a flag such as `fp8` may quantise bf16 weights only when they are loaded."""
+    """The checkpoint's format by the name of `canary build --quant`, or words for one that is not built.
+
+    A flag such as `fp8` may quantise bf16 weights only when they are loaded. FP8 with one scale per tensor, AWQ and
+    GPTQ have kernels that the formats of a canary do not reach, and lack some that those have.
+    """
     config = _json(Path(cell.model) / "config.json")
-    if cell.quantization_flag and config and "quantization_config" not in config:
+    stored = config.get("quantization_config")
+    if cell.quantization_flag and config and stored is None:
         return "bf16"
-    return family(cell.quantization) or "bf16"
+    told = family(cell.quantization) or "bf16"
+    told = {"fp8-dynamic": "fp8"}.get(told, told)
+    method = str(stored.get("quant_method", "")).lower() if isinstance(stored, dict) else ""
+    if method in ("awq", "gptq", "auto-round", "bitsandbytes"):
+        return method
+    modelopt = _json(Path(cell.model) / "hf_quant_config.json").get("quantization")
+    algorithm = str(modelopt.get("quant_algo", "")).upper() if isinstance(modelopt, dict) else ""
+    if told == "fp8" and (method in ("fp8", "fbgemm_fp8", "modelopt") or algorithm == "FP8"):
+        return "fp8 with one scale per tensor"
+    return told
 
 
 def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,9 +21,18 @@ from sweeper.probes.openai import Client
 from sweeper.probes.ready import first_answers, wait_healthy
 from sweeper.watch import LiveMatcher, TrialEnded, Watch
 
-NOT_THE_KERNELS = frozenset({"gpu-memory-in-use", "memory-profiling-disturbed", "port-in-use", "disk-full"})
+NOT_THE_KERNELS = frozenset(
+    {"gpu-memory-in-use", "memory-profiling-disturbed", "port-in-use", "disk-full", "host-oom-kill"}
+    | {"xid-ecc-uncorrectable", "xid-gpu-fallen-off-bus", "xid-gsp-timeout", "driver-library-mismatch"}
+)
 """Causes that lie in the machine at that moment: the cell itself must be tried."""
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+FROM_OUTSIDE = frozenset({0, *(128 + number for number in _SIGNALS), *(-number for number in _SIGNALS)})
+"""Exit codes of a server that was told to end, politely (0) or not. Without a line in the log that says why, it was
+somebody else, and no kernel."""
 DYING_S = 2.0
+STILL_ALIVE_S = 30.0
+"""How long a server whose check took too long may take for one token before it counts as hung."""
 
 
 class Request(Protocol):
@@ -108,8 +118,8 @@ def try_canary(
             plan, log_path=log, run_id=request.run_id, trial=f"{request.trial}-{log.stem}", gpus=request.gpus
         )
     except LaunchFailed as problem:
-        cause = Cause(id=problem.cause_id, means=problem.message, try_=problem.hint or "")
-        return CanaryChecked(verdict="failed", cause=cause), ""
+        # Nothing was loaded. The cell's own launch costs as little, and what fails there is judged as what it is.
+        return unchecked(f"the canary's server could not be created: {problem.message}"), ""
     name = f"trials/{request.trial}/{log.name}"
     with handle:
         try:
@@ -147,12 +157,21 @@ def _life(
             return check(handle.record.base_url, plan.served_model, Path(small.model))
         except (BadFile, UsageError) as fault:  # of the golden file or of the question, not of the server
             return unchecked(fault.message)
+        except SweeperError:
+            raise
+        except Exception as fault:  # ours: the cell must not pay for it
+            return unchecked(f"the check itself failed: {type(fault).__name__}: {fault}")
 
     try:
         watch.during(Phase.READY, healthy, deadline_s=limits.ready_s)
         watch.during(Phase.READY, lambda c: first_answers(client, tools.clock, 0.0), deadline_s=limits.first_answer_s)
         sink.phase(Phase.CANARY, "checking numbers")
-        found = watch.during(Phase.CANARY, checked, deadline_s=limits.canary_s)
+        try:
+            found = watch.during(Phase.CANARY, checked, deadline_s=limits.canary_s)
+        except TrialEnded as end:
+            if _late(end) and _answers(handle, plan.served_model):
+                return unchecked(f"the check took more than {limits.canary_s:g} s; the server answers")
+            raise
         if found.verdict in BAD:
             # Requests that failed may be the first sign of a death, whose cause says more than the numbers.
             watch.during(Phase.CANARY, lambda cancel: cancel.wait(DYING_S), deadline_s=2 * DYING_S)
@@ -161,6 +180,22 @@ def _life(
         return unchecked(error.message)
     finally:
         client.close()
+
+
+def _late(end: TrialEnded) -> bool:
+    return any(isinstance(item, seen.DeadlinePassed) for item in end.observed)
+
+
+def _answers(handle: ServerHandle, model: str) -> bool:
+    """Whether the server is slow and not hung."""
+    client = Client(handle.record.base_url, model, timeout_s=STILL_ALIVE_S)
+    try:
+        client.complete("1", max_tokens=1)
+    except SweeperError:
+        return False
+    finally:
+        client.close()
+    return True
 
 
 def unchecked(why: str) -> CanaryChecked:
@@ -173,6 +208,8 @@ def _failed(end: TrialEnded, log: Path, small: Cell, tools: Tools) -> CanaryChec
     diagnosed, _ = tools.diagnose(log, small.engine, code)
     cause = diagnosed.cause if diagnosed.verdict in ("fatal", "unknown-exit") else None
     cause = cause or _own_words(end)
+    if code in FROM_OUTSIDE and cause.id == "unknown-exit":
+        return unchecked(f"the canary's server was ended from outside (exit code {code})")
     if cause.id in NOT_THE_KERNELS:
         return unchecked(f"the canary met {cause.id}, which is about this machine and not about the cell")
     return CanaryChecked(verdict="failed", cause=cause)

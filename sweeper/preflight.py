@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sweeper.canarylaunch import Check, Request, Sink, Tools, try_canary, unchecked
+from sweeper.core.arguments import flag_in
 from sweeper.core.canaries import BAD, CanaryLaunch, Refusal
+from sweeper.core.canaries_args import DRAFTS, about_kernels
 from sweeper.core.identity import cell_id
 from sweeper.core.observations import CanaryChecked
 from sweeper.core.values import Cell, Unsupported
@@ -24,12 +26,19 @@ from sweeper.engines.support import DEBUG_ENV, refusals, refused
 LOG = "canary.log"
 AUTO_LOG = "canary-auto.log"
 CANARY_LEN = 1024
-"""Tokens: room for the golden prompts, whatever length the cell serves."""
+"""Tokens: room for the golden prompts, whatever length the cell serves. A shorter cell whose batches are bounded keeps
+its own length: without chunked prefill a batch must hold a whole prompt."""
 
+OWN_FILES = frozenset(
+    {"model-architecture-unsupported", "model-architecture-inspect-failed", "transformers-too-old", "model-not-found"}
+    | {"chat-template-missing", "checkpoint-corrupt", "max-model-len-exceeds-model", "kv-cache-request-rejected"}
+    | {"unsupported-quantization", "hf-offline-or-network", "hf-gated-repo", "bitsandbytes-binary-missing"}
+)
+"""Causes that speak of the files of a checkpoint, which are the canary's own: text-only class, tokenizer, format. The
+real model meets them before its weights are read, if at all."""
 OWN_SHAPE = frozenset(
     {"tp-heads-not-divisible", "ep-experts-not-divisible", "moe-shape-unsupported", "marlin-shape-not-divisible"}
     | {"tp-quant-block-not-divisible", "mtp-weights-missing", "mtp-weights-name-mismatch"}
-    | {"max-model-len-exceeds-model"}
 )
 """Causes that speak of the checkpoint's shape: nothing about a model that the canary was not built like."""
 _OWN_SHAPE = re.compile(r"hidden dim|routing|router logits|act_and_mul|activation\.?\s*$")
@@ -75,6 +84,8 @@ class Preflight:
     def taken(self, found: CanaryChecked) -> CanaryChecked:
         """What a launch found, as far as it says something about the cell's own model."""
         cause = found.cause
+        if cause is not None and cause.id in OWN_FILES:
+            return unchecked(f"{cause.id} on the canary, whose files are not this model's")
         if cause is None or self.like_the_model:
             return found
         refused_shape = cause.id == "moe-backend-rejected" and _OWN_SHAPE.search(cause.line or "")
@@ -127,7 +138,11 @@ class Preflight:
 
 def canary_cell(cell: Cell, folder: Path) -> Cell:
     """The same server over the canary's checkpoint; `auto` of vLLM at debug level, to read its support matrix."""
-    small = replace(cell, model=str(folder.absolute()), name=None, max_model_len=CANARY_LEN)
+    tied = cell.max_model_len and flag_in(cell.extra_args, "--max-num-batched-tokens")
+    length = min(cell.max_model_len or CANARY_LEN, CANARY_LEN) if tied else CANARY_LEN
+    small = replace(cell, model=str(folder.absolute()), name=None, max_model_len=length)
+    if cell.engine != "command":
+        small = replace(small, extra_args=about_kernels(cell.extra_args))
     if cell.engine != "vllm":
         return small
     debug, backend = dict(DEBUG_ENV), normal(cell.moe_backend)
@@ -148,7 +163,7 @@ def _nothing_to_try(cell: Cell, folder: Path) -> str | None:
         return "the model is the canary itself"
     if cell.engine == "command" and not any("{model}" in word for word in (*cell.command, *cell.extra_args)):
         return "`command` has no {model}: it cannot be started over the canary"
-    if cell.speculative and cell.speculative.model:
+    if (cell.speculative and cell.speculative.model) or flag_in(cell.extra_args, *DRAFTS):
         return "the draft model belongs to the real model and does not fit the canary"
     return None
 

@@ -197,3 +197,30 @@ def test_a_half_built_canary_is_built_anew(tmp_path: Path, monkeypatch: pytest.M
     assert Builder(quiet, tmp_path)(CELL) == folder
     assert [order.out for order in orders] == [folder]
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("quantization", "config", "wanted"),
+    [
+        ("fp8-dynamic", {"quant_method": "compressed-tensors"}, "fp8"),
+        ("fp8-dynamic", None, "fp8"),
+        ("modelopt_fp4", {"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4"),
+        ("fp8", {"quant_method": "modelopt", "quant_algo": "FP8"}, "stored as fp8 with one scale per tensor"),
+        ("fp8", {"quant_method": "fp8"}, "stored as fp8 with one scale per tensor"),
+        ("int4", {"quant_method": "awq"}, "stored as awq"),
+        ("mxfp8", None, "stored as mxfp8"),
+        ("something-new", None, "stored as something-new"),
+    ],
+)
+def test_a_canary_in_the_models_own_format_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: str, config: dict[str, str] | None, wanted: str
+) -> None:
+    """A backend that another scheme of scales lacks must not be held against the model."""
+    orders: list[Order] = []
+    monkeypatch.setattr("sweeper.canary.make.make", orders.append)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"quantization_config": config} if config else {}))
+    found = Builder(quiet, tmp_path / "out")(replace(CELL, model=str(model), quantization=quantization))
+    assert [order.quant for order in orders] == ([] if isinstance(found, str) else [wanted])
+    assert not isinstance(found, str) or wanted in found

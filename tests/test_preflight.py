@@ -88,14 +88,16 @@ class Bench:
         garbage = found.degenerate > 0
         return CanaryChecked(verdict="garbage" if garbage else "right", figures={"degenerate": found.degenerate})
 
-    def sweep(self, cells: list[Cell], *, preflight: Preflight | None = None, launches: int = 1) -> Sweep:
+    def sweep(
+        self, cells: list[Cell], *, preflight: Preflight | None = None, launches: int = 1, canary_s: float = 300.0
+    ) -> Sweep:
         folder = self.root / "logs" / "run"
         run = rundir.RunDir(folder) if folder.exists() else rundir.create(self.root / "logs", "run", b"", {"schema": 1})
         planned = tuple(PlannedCell(cell=cell, cell_id=cell_id(cell)) for cell in cells)
         matrix = Matrix(
             name="m", path="m.yaml", cells=tuple(cells), author_excluded=(), hardware=Hardware(),
             workloads=(Workload(isl=16, osl=64, concurrency=(1,), window_s=0.2, warmup_s=0.0),),
-            policy=Policy(launches=launches, deadlines=Deadlines(ready_s=20.0, stop_s=3.0)),
+            policy=Policy(launches=launches, deadlines=Deadlines(ready_s=20.0, stop_s=3.0, canary_s=canary_s)),
         )  # fmt: skip
         clock, log = SystemClock(), EventLog(run.events)
         made = tools.build(matrix, "process", (), clock, lambda text: None)

@@ -210,6 +210,6 @@ def test_a_disk_that_fills_up_is_told_in_one_line(tmp_path: Path, monkeypatch: p
         raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(EnvironmentNotReady, match="cannot be written: .*No space left on device"):
+    with pytest.raises(EnvironmentNotReady, match=r"cannot be written: .*No space left on device"):
         make(Order(like="tiny", out=tmp_path / "canary"))
     assert list(tmp_path.iterdir()) == []
