@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-TokenSource = Literal["usage", "token_ids", "final_usage", "tokenizer", "chunks"]
+TokenSource = Literal["usage", "token_ids", "final_usage", "server_counter", "tokenizer", "chunks"]
 """How tokens were counted: server's cumulative usage, ids per chunk (both exact), its count at the end of a stream
-spread over the chunks (flagged), client tokenizer (flagged), chunks (no rate)."""
+spread over the chunks (flagged), the counter of all its tokens spread over the chunks of all streams (flagged), client
+tokenizer (flagged), chunks (no rate)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,8 @@ class StreamTrace:
     ended_s: float
     requested: int
     source: str | None = "usage"
-    """usage, token_ids: exact; final_usage: the last count spread over the chunks; tokenizer: counted by the client;
-    chunks: not tokens."""
+    """usage, token_ids: exact; final_usage: the last count spread over the chunks; server_counter: that of all streams
+    together; tokenizer: counted by the client; chunks: not tokens."""
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     finish: str | None = None
@@ -66,7 +66,7 @@ def trace_of(record: Mapping[str, Any]) -> StreamTrace:
     """From a record of the load client. Chunks get tokens when at least the final count is known."""
     totals: Sequence[float] = record["totals"]
     source = record["source"]
-    if source == "final_usage" and totals:
+    if source in ("final_usage", "server_counter") and totals:
         scale = record["final_tokens"] / totals[-1]
         totals = [count * scale for count in totals]
     names = ("sent_s", "ended_s", "requested", "prompt_tokens", "cached_tokens", "finish", "error", "cut")

@@ -80,6 +80,26 @@ def cross_check_total(before: CounterSample, after: CounterSample, traces: Seque
     return _compared(after.generated - before.generated, got, 1.0, float(len(traces)), "over the whole run").invalid
 
 
+def tokens_per_chunk(samples: Sequence[CounterSample], traces: Sequence[StreamTrace], concurrency: int) -> float | None:
+    """Tokens that the counter moved by over the whole run, per chunk received: for streams that nobody counted.
+
+    None where that is no count of these streams: one failed, was cut or has a count of its own, the counter does not
+    cover the run, more than `concurrency` requests ran, or it moved by less than the chunks or more than was asked.
+    """
+    if len(samples) < 2 or not traces or any(t.cut or t.error or t.source != "chunks" for t in traces):
+        return None
+    before, after = samples[0], samples[-1]
+    if before.generated is None or after.generated is None:
+        return None
+    if before.when_s > min(t.sent_s for t in traces) or after.when_s < max(t.stamps[-1] for t in traces):
+        return None
+    if max(s.running or 0.0 for s in samples) > concurrency:
+        return None
+    chunks, served = sum(t.tokens for t in traces), after.generated - before.generated
+    most = sum(t.requested for t in traces)
+    return served / chunks if chunks * (1 - TOLERANCE) <= served <= most * (1 + TOLERANCE) else None
+
+
 def _compared(served: float, got: float, seconds: float, slack: float, where: str) -> CrossCheck:
     difference = (served - got) / got if got else None
     bad = abs(served - got) > max(TOLERANCE * got, slack)

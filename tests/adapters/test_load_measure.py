@@ -85,9 +85,27 @@ def test_a_server_without_counts_per_chunk_is_asked_for_token_ids(scripted: Star
 
 
 def test_a_server_that_never_counts_has_no_rate(scripted: Start) -> None:
-    found = point(scripted(usage="none", token_ids=False, rate=200))
+    found = point(scripted(usage="none", token_ids=False, rate=200, metrics="none"))
     assert found.decode_tok_s is None
     assert found.tokens_source == "chunks"
+
+
+@pytest.mark.parametrize("metrics", ["vllm", "sglang"])
+def test_a_server_that_counts_on_its_metrics_page_only_gets_a_flagged_rate(scripted: Start, metrics: str) -> None:
+    server = scripted(usage="none", token_ids=False, rate=200, tokens_per_chunk=3, metrics=metrics)
+    found = point(server, dataclasses.replace(SHORT, osl=90, window_s=0.1))
+    assert found.tokens_source == "server_counter"
+    assert found.decode_tok_s_per_stream == pytest.approx(200, rel=0.15)
+    assert found.server_tok_s is None
+    assert found.osl == 90
+    shown = bench_object(found)
+    assert (shown["tokens_source"], shown["tokens_exact"]) == ("server_counter", False)
+    assert "counter of all requests" in shown["tokens_flag"]
+
+
+def test_a_counter_that_moved_by_more_than_was_asked_counts_nothing(scripted: Start) -> None:
+    found = point(scripted(usage="none", token_ids=False, rate=200, metrics_factor=1.1))
+    assert (found.tokens_source, found.decode_tok_s) == ("chunks", None)
 
 
 def test_fields_that_a_server_refuses_are_left_out(scripted: Start) -> None:

@@ -94,7 +94,7 @@ def test_what_a_template_adds_is_part_of_the_prompt(scripted: Start, folder: Pat
 
 
 def test_bench_takes_a_folder(scripted: Start, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    server = scripted(usage="none", token_ids=False, rate=400)
+    server = scripted(usage="none", token_ids=False, rate=400, metrics="none")
     argv = [
         "bench",
         server.url,

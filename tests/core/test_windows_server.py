@@ -14,6 +14,7 @@ from sweeper.core.windows_server import (
     acceptance_from_requests,
     cross_check,
     cross_check_total,
+    tokens_per_chunk,
 )
 
 IDLE = ClientCost(cpu_s=0.1, cpu_share=0.1, lag_p99_s=0.001)
@@ -71,6 +72,33 @@ def test_a_counter_that_moves_only_at_the_end_says_nothing_inside_the_window() -
     window = sustained_window(traces, 4)
     assert window is not None
     assert cross_check(counters(9.0, counts_on_finish=True), traces, window).server_tok_s is None
+
+
+def test_the_counter_counts_streams_that_nobody_else_counted() -> None:
+    chunks = streams(tokens=101, requested=300, source="chunks")
+    around = [CounterSample(when_s=0.0, generated=50.0), CounterSample(when_s=9.0, generated=50.0 + 4 * 300)]
+    assert tokens_per_chunk(around, chunks, 4) == pytest.approx(4 * 300 / (4 * 101))
+
+
+@pytest.mark.parametrize(
+    ("change", "sample"),
+    [
+        ({"cut": True}, {}),
+        ({"error": "server closed the connection"}, {}),
+        ({"source": "final_usage"}, {}),
+        ({}, {"generated": 380.0}),
+        ({}, {"generated": 1300.0}),
+        ({}, {"generated": None}),
+        ({}, {"when_s": 1.5}),
+        ({}, {"running": 5.0}),
+    ],
+)
+def test_a_counter_that_may_have_counted_something_else_counts_nothing(
+    change: dict[str, object], sample: dict[str, float]
+) -> None:
+    chunks = streams(tokens=101, **({"requested": 300, "source": "chunks"} | change))
+    after = CounterSample(**({"when_s": 9.0, "generated": 1200.0} | sample))
+    assert tokens_per_chunk([CounterSample(when_s=0.0, generated=0.0), after], chunks, 4) is None
 
 
 def test_the_whole_run_is_checked_when_every_stream_ended() -> None:

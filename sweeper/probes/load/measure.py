@@ -19,7 +19,7 @@ from sweeper.probes.load.counters import Scraper
 from sweeper.probes.load.dialect import Dialect, negotiate, open_dialect, target_of
 from sweeper.probes.load.pool import Pool, RunResult
 from sweeper.probes.load.repeats import decode_phase, total_energy, wave_figure
-from sweeper.probes.load.retokenise import retokenised
+from sweeper.probes.load.retokenise import counted
 
 EVENTS_PER_PROCESS = 40_000
 """Streamed events per second that one client process is planned for; it holds about 80,000."""
@@ -154,7 +154,7 @@ class _Job:
         """A hidden round at this concurrency: kernels are compiled, clocks are up, connections are open.
 
         Prompts have the measured length to the token: Triton compiles anew when a length stops being, or starts being,
-        a multiple of 16. Where the server itself counts, the twin of each prompt that it was asked about had its length.
+        a multiple of 16. Where the server itself counts, the twin that it was asked about had the prompt's length.
         Repetitions that are judged by their spread are preceded by a whole one.
         """
         if self.workload.warmup_s <= 0:
@@ -222,13 +222,14 @@ class _Job:
         mode, offsets, window_s = "closed", None, None
         if self.shape == "window":
             # A stream that is cut never tells its count, where that comes last.
-            whole = self.dialect.source == "final_usage"
+            whole = self.dialect.source == "final_usage" or (self.dialect.source == "chunks" and self._counter())
             count, window_s = concurrency, None if whole else self.workload.window_s
         elif self.shape == "waves":
             mode = "waves"
         elif self.shape == "open":
             mode, offsets = "open", _poisson(count, self.options.rate or 1.0, self.seed)
-        run, samples, energy = self._run(self._plans(count, concurrency, osl, mode, offsets), window_s)
+        plans = self._plans(count, concurrency, osl, mode, offsets)
+        run, samples, energy = self._run(plans, window_s, live=count if self.shape == "open" else concurrency)
         asked = Asked(
             preset=self.workload.preset,
             concurrency=concurrency,
@@ -240,10 +241,15 @@ class _Job:
         traces = [trace_of(record) for record in run.records]
         return decode_point(asked, traces, _cost(run), samples, energy, self._machine_invalid()), run.records
 
+    def _counter(self) -> bool:
+        """Whether the server exposes a counter of its tokens."""
+        sample = self.scraper().take()
+        return sample is not None and sample.generated is not None
+
     def _run(
-        self, plans: Sequence[dict[str, Any]], window_s: float | None, *, whole: bool = False
+        self, plans: Sequence[dict[str, Any]], window_s: float | None, *, live: int, whole: bool = False
     ) -> tuple[RunResult, list[CounterSample], Energy]:
-        """Plans with scrapes and the meter around the window (`whole`: around everything)."""
+        """Plans with scrapes and the meter around the window (`whole`: around everything). `live`: most at once."""
         scraper, span = self.scraper(), [0.0, 0.0]
         energy = Energy(joules=None, joules_per_1k_tokens=None, mean_w=None, power_share=None, why="no meter")
         held: list[Energy] = []
@@ -277,8 +283,7 @@ class _Job:
         end()
         scraper.stop()
         scraper.take()
-        if self.options.tokenizer is not None:
-            run.records = [retokenised(record, self.options.tokenizer) for record in run.records]
+        run.records = counted(run.records, scraper.samples, live, self.options.tokenizer)
         if held:
             energy = energy_with_tokens(held[0], [trace_of(r) for r in run.records], span[0], span[1])
         return run, scraper.samples, energy
@@ -296,7 +301,9 @@ class _Job:
         energies: list[Energy] = []
         against: list[str] = []
         for number in range(self.workload.requests or 10):
-            run, seen, energy = self._run(self._plans(concurrency, concurrency, osl, "closed"), None, whole=True)
+            run, seen, energy = self._run(
+                self._plans(concurrency, concurrency, osl, "closed"), None, live=concurrency, whole=True
+            )
             samples += seen
             records += run.records
             costs.append(run)
@@ -335,7 +342,8 @@ class _Job:
         trial = self.pool.run(self._plans(concurrency, concurrency, osl, "waves"))
         waves = max(3, min(2000, int(self.phase_s / max(trial.wall_s, 1e-3)) + 1))
         self.say(f"batch {concurrency}: {waves} waves of {osl} token{'s' if osl > 1 else ''}")
-        run, samples, energy = self._run(self._plans(concurrency * waves, concurrency, osl, "waves"), None, whole=True)
+        plans = self._plans(concurrency * waves, concurrency, osl, "waves")
+        run, samples, energy = self._run(plans, None, live=concurrency, whole=True)
         return run, energy, waves, samples
 
 

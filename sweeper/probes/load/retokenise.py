@@ -1,4 +1,6 @@
-"""Tokens counted here, from a tokenizer.json, where the server does not count: flagged, never exact.
+"""Tokens of answers that the server did not count one by one: by its counter of all, else here from a tokenizer.json.
+
+Both are flagged, never exact.
 
 The whole answer is encoded once, and each token belongs to the event that brought its last character. Encoding every
 event for itself would count pieces of words, and more tokens than the model made.
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import UsageError
+from sweeper.core.windows import trace_of
+from sweeper.core.windows_server import CounterSample, tokens_per_chunk
 from sweeper.probes.load.sizing import Count
 
 
@@ -50,6 +54,16 @@ def tokenizer_count(path: Path) -> Count:
     """Prompt tokens by this tokenizer, special ones included."""
     tokenizer = load_tokenizer(path)
     return lambda texts: [len(one.ids) for one in tokenizer.encode_batch(list(texts))]
+
+
+def counted(
+    records: list[dict[str, Any]], samples: Sequence[CounterSample], live: int, tokenizer: Path | None
+) -> list[dict[str, Any]]:
+    """Records of a run with tokens for chunks, where one of the two can tell. `live`: most streams at once."""
+    share = tokens_per_chunk(samples, [trace_of(record) for record in records], live)
+    if share is not None:
+        return [r | {"source": "server_counter", "final_tokens": share * r["totals"][-1]} for r in records]
+    return records if tokenizer is None else [retokenised(record, tokenizer) for record in records]
 
 
 def retokenised(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
