@@ -32,6 +32,7 @@ from sweeper.core.windows_server import (
     acceptance_from_requests,
     cross_check,
     cross_check_total,
+    too_few_running,
 )
 
 MAX_CPU_SHARE = 0.8
@@ -120,6 +121,8 @@ def decode_point(
     if check and check.invalid:
         invalid.append(check.invalid)
     elif len(samples_apart) >= 2 and (why := cross_check_total(samples[0], samples[-1], traces)):
+        invalid.append(why)
+    if window is not None and (why := too_few_running(samples, window)):
         invalid.append(why)
     if cost.bound:
         invalid.append(cost.why())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from sweeper.core.points import Acceptance
 from sweeper.core.windows import StreamTrace, Window, tokens_at
@@ -16,6 +17,9 @@ TOLERANCE = 0.02
 MAX_UNSURE = 0.05
 """Relative: scrapes so slow that they leave more than this open prove nothing; the check inside the window is then not
 made, and the one over the whole run decides."""
+
+MIN_GAUGES = 3
+"""Scrapes inside a window from which the gauge of running requests is believed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,21 @@ def cross_check(samples: Sequence[CounterSample], traces: Sequence[StreamTrace],
         return CrossCheck(server_tok_s=None, client_tok_s=None, difference=None, invalid=None)
     slack += unsure * got
     return _compared(served, got, seconds, slack, "inside the window")
+
+
+def too_few_running(samples: Sequence[CounterSample], window: Window) -> str | None:
+    """Why the window is not one of so many streams: the server itself worked on fewer, others were preempted.
+
+    By the median of three scrapes or more inside the window: a gauge may lag behind by some steps.
+    """
+    inside = [s.running for s in samples if s.running is not None and _holds(window, s.when_s)]
+    if len(inside) < MIN_GAUGES or median(inside) >= window.concurrency:
+        return None
+    return f"the server worked on {median(inside):.0f} of {window.concurrency} streams at a time (its own gauge)"
+
+
+def _holds(window: Window, when_s: float) -> bool:
+    return any(start <= when_s <= end for start, end in window.segments)
 
 
 def cross_check_total(before: CounterSample, after: CounterSample, traces: Sequence[StreamTrace]) -> str | None:

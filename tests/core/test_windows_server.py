@@ -74,6 +74,18 @@ def test_a_counter_that_moves_only_at_the_end_says_nothing_inside_the_window() -
     assert cross_check(counters(9.0, counts_on_finish=True), traces, window).server_tok_s is None
 
 
+@pytest.mark.parametrize(
+    ("gauges", "told"),
+    [((4, 4, 4), False), ((1, 4, 4), False), ((3, 3, 4), True), ((2, 2), False), ((None, None, None), False)],
+)
+def test_a_server_that_works_on_fewer_streams_was_not_measured_at_that_concurrency(
+    gauges: tuple[float | None, ...], told: bool
+) -> None:
+    samples = [CounterSample(when_s=3.0 + i, running=running) for i, running in enumerate(gauges)]
+    found = decode_point(asked(), streams(), IDLE, [CounterSample(when_s=0.0, running=0.0), *samples])
+    assert found.invalid == (("the server worked on 3 of 4 streams at a time (its own gauge)",) if told else ())
+
+
 def test_the_counter_counts_streams_that_nobody_else_counted() -> None:
     chunks = streams(tokens=101, requested=300, source="chunks")
     around = [CounterSample(when_s=0.0, generated=50.0), CounterSample(when_s=9.0, generated=50.0 + 4 * 300)]
