@@ -44,6 +44,17 @@ def complaints(tmp_path: Path, text: str | bytes) -> list[tuple[int | None, str 
         # values
         ("engine: vlm\nmodel: m\n", 1, "engine", "did you mean 'vllm'"),
         ("engine: vlm\nmodel: m\n", 1, "engine", "Accepted: vllm"),
+        (
+            TOP + "speculative: {method: magic, tokens: 1}\n",
+            3,
+            "speculative.method",
+            "'magic' is not accepted. Accepted",
+        ),
+        (TOP + "url: localhost:8000\n", 3, "url", "write it as http://127.0.0.1:8000"),
+        (TOP + "axes: {url: ['http://a:1', 'ftp://a']}\n", 3, "axes.url[1]", "'ftp://a' is no address"),
+        (TOP + "image: a b\n", 3, "image", "no spaces"),
+        (TOP + "env: {'A=B': x}\n", 3, "env", "'A=B' is no name of a variable"),
+        (TOP + "env: {'': x}\n", 3, "env", "'' is no name of a variable"),
         (TOP + "parallelism: {tp: two}\n", 3, "parallelism.tp", "needs a whole number, got 'two'"),
         (TOP + "parallelism: {tp: 0}\n", 3, "parallelism.tp", "at least 1, got 0"),
         (TOP + "parallelism: {tp: 2.5}\n", 3, "parallelism.tp", "needs a whole number, got 2.5"),

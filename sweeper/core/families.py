@@ -49,6 +49,10 @@ def family(quantization: str | None) -> str | None:
     return _ALIASES.get(key, quantization.strip().lower())
 
 
+KNOWN = tuple(dict.fromkeys(_ALIASES.values()))
+"""The spellings that `family` gives for formats it knows."""
+
+
 def table(quantization: str | None) -> str | None:
     """The kernel table of a family: nvfp4, mxfp4, mxfp8, fp8, bf16, int4, ..."""
     name = family(quantization)

@@ -6,6 +6,8 @@ An engine on CPUs is never excluded for what its kernels are: it answers for its
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,7 +16,7 @@ from sweeper.core.arguments import runs_on_cpu
 from sweeper.core.geometry import Geometry
 from sweeper.core.rules import Case, Reason, no, perhaps
 from sweeper.core.values import Cell, Hardware
-from sweeper.core.versions import NEWEST_SGLANG, NEWEST_VLLM, parse
+from sweeper.core.versions import NEWEST_SGLANG, NEWEST_VLLM, parse, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,5 +139,36 @@ def _memory(case: Case) -> Iterator[Reason]:
         yield perhaps(f"memory looks too small: {fit.summary()}; {fit.knob} would fit", "estimate from the geometry")
 
 
-_GENERIC: tuple[Rule, ...] = (_gpus, _layers, _heads, _experts, _memory)
+def _declared(case: Case) -> Iterator[Reason]:
+    """Words that rules go by and that mean nothing to them: a typo would silence the rules without a trace."""
+    cell = case.cell
+    if cell.engine not in _KNOWN_VERSIONS:
+        return
+    oldest, newest = _KNOWN_VERSIONS[cell.engine]
+    if cell.engine_version is not None and not re.match(r"v?\d", cell.engine_version):
+        yield perhaps(f"engine_version '{cell.engine_version}' is no number: rules are those of {newest}", "the matrix")
+    elif not parse(oldest)[:2] <= case.version[:2] <= parse(newest)[:2]:
+        yield perhaps(f"{cell.engine} {written(case.version)}: rules are known from {oldest} to {newest}", "the matrix")
+    if cell.quantization is not None and families.family(cell.quantization) not in families.KNOWN:
+        near = difflib.get_close_matches(cell.quantization.lower(), families.KNOWN, n=1)
+        meant = f"; did you mean '{near[0]}'?" if near else ":"
+        text = (
+            f"quantization '{cell.quantization}' is no family known here{meant} rules about number formats are silent"
+        )
+        yield perhaps(text, f"known: {', '.join(families.KNOWN)}")
+
+
+def _port(case: Case) -> Iterator[Reason]:
+    cell = case.cell
+    if cell.engine != "command" or cell.url or not cell.command:
+        return
+    if not any("{port}" in word for word in (*cell.command, *cell.extra_args, *(value for _, value in cell.env))):
+        yield perhaps(
+            "`command` has no {port}: the server would have to guess where it is looked for",
+            "each launch has its own port",
+        )
+
+
+_KNOWN_VERSIONS = {"vllm": ("0.9.0", NEWEST_VLLM), "sglang": ("0.5.0", NEWEST_SGLANG)}
+_GENERIC: tuple[Rule, ...] = (_declared, _port, _gpus, _layers, _heads, _experts, _memory)
 _BY_ENGINE: dict[str, tuple[Rule, ...]] = {"vllm": rules_vllm.RULES, "sglang": rules_sglang.RULES}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from sweeper.matrix.source import YamlFloat, YamlInt
@@ -25,9 +25,9 @@ def complaint(text: str) -> PydanticCustomError:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` or nothing."""
+    """`; did you mean 'x'?`, or a full stop."""
     near = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean '{near[0]}'?" if near else "."
 
 
 def text(value: Any) -> Any:
@@ -70,7 +70,24 @@ def variables(value: Any) -> Any:
     """Environment variables as text. A boolean is refused: `true` and `True` are different texts to a program."""
     if not isinstance(value, dict):
         return value
+    for name in value:
+        if not name or re.search(r"[=\s]", name):
+            raise complaint(f"'{name}' is no name of a variable")
     return {name: text(one) for name, one in value.items()}
+
+
+def address(value: str) -> str:
+    """Where a server that is already up listens."""
+    if not re.fullmatch(r"https?://[^\s/:]+(:\d{1,5})?(/\S*)?|https?://\[[0-9A-Fa-f:.]+\](:\d{1,5})?(/\S*)?", value):
+        raise complaint(f"'{value}' is no address of a server; write it as http://127.0.0.1:8000")
+    return value
+
+
+def image(value: str) -> str:
+    """A reference that Docker may know; whether it does, Docker says."""
+    if re.search(r"\s", value):
+        raise complaint(f"'{value}' is no image: a reference has no spaces")
+    return value
 
 
 def json_texts(value: Any) -> Any:
@@ -107,6 +124,9 @@ Text = Annotated[str, BeforeValidator(text, json_schema_input_type=_TEXTUAL), Fi
 
 PathText = Annotated[str, BeforeValidator(expanded, json_schema_input_type=str), Field(min_length=1)]
 """Text in which `${NAME:-default}` is filled in."""
+
+AddressText = Annotated[PathText, AfterValidator(address)]
+ImageText = Annotated[PathText, AfterValidator(image)]
 
 Arguments = Annotated[list[Text], Field()]
 Command = Annotated[list[PathText], Field(min_length=1)]

@@ -9,10 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sweeper.core.presets import PRESETS
 from sweeper.engines import registry
 from sweeper.matrix.fields import (
+    AddressText,
     Arguments,
     Command,
     Concurrency,
     Degree,
+    ImageText,
     JsonTexts,
     PathText,
     Pattern,
@@ -97,14 +99,14 @@ class CellFields(Strict):
         default=None,
         description="Declared version, e.g. 0.33.0: decides flag or environment variable. Default: newest known.",
     )
-    image: PathText | None = Field(
+    image: ImageText | None = Field(
         default=None, description="Docker image reference; the digest found at launch is recorded."
     )
     python: PathText | None = Field(default=None, description="Interpreter of the environment that holds the engine.")
     command: Command | None = Field(
         default=None, description="argv template of the `command` engine, with {model} {port} {host} {tp} and others."
     )
-    url: PathText | None = Field(default=None, description="A server that is already up; it is never stopped.")
+    url: AddressText | None = Field(default=None, description="A server that is already up; it is never stopped.")
     model: PathText | None = Field(default=None, description="Checkpoint folder (./x, /x, ~/x) or hub id (org/name).")
     quantization: Text | None = Field(
         default=None, description="Family of the checkpoint: nvfp4, nvfp4-w4a16, mxfp4, fp8, fp8-block, bf16, int4, ..."

@@ -126,7 +126,7 @@ def test_a_cell_that_the_engine_cannot_express_is_excluded_with_the_reason(
 ) -> None:
     file = tmp_path / "m.yaml"
     file.write_text(
-        "engine: command\nmodel: org/m\ncommand: [srv, '{model}']\naxes: {parallelism: [{tp: 1}, {tp: 2}]}\n"
+        "engine: command\nmodel: org/m\ncommand: [srv, '{model}', '{port}']\naxes: {parallelism: [{tp: 1}, {tp: 2}]}\n"
     )
     cells = json.loads(out(capsys, str(file), "--json"))["cells"]
     assert [cell["status"] for cell in cells] == ["run", "excluded"]

@@ -32,6 +32,26 @@ def test_every_reason_names_its_source() -> None:
     assert excluded.endswith("[vllm/model_executor/layers/fused_moe/oracle/nvfp4.py]")
 
 
+def test_a_word_that_would_silence_the_rules_is_told() -> None:
+    excluded, warned = check(quantization="nvpf4")
+    assert excluded == ""
+    assert "'nvpf4' is no family known here; did you mean 'nvfp4'?" in warned
+    for known in ("modelopt_fp4", "FP8-Block", "awq", None):
+        assert check(H200, quantization=known)[1] == ""
+    assert "'latest' is no number: rules are those of 0.33.0" in check(version=None, engine_version="latest")[1]
+    assert "rules are known from 0.9.0 to 0.33.0" in check(version=None, engine_version="v0.5.4")[1]
+    assert check(version=None, engine_version="0.33.7")[1] == ""
+    assert check(version=None, engine_version="new", quantization="q2", engine="command", command=("{port}",))[1] == ""
+
+
+def test_a_command_that_cannot_hear_of_its_port_is_told() -> None:
+    own = {"engine": "command", "version": None}
+    assert "`command` has no {port}" in check(**own, command=("srv",))[1]
+    assert check(**own, command=("srv", "--port={port}"))[1] == ""
+    assert check(**own, command=("srv",), env=(("PORT", "{port}"),))[1] == ""
+    assert check(**own, url="http://127.0.0.1:1")[1] == ""
+
+
 @pytest.mark.parametrize(
     ("backend", "version", "part"),
     [
