@@ -23,6 +23,8 @@ Tables = dict[Key, dict[str, list[float]]]
 def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Sequence[Verdict]]], Sequence[str]]:
     """Verdicts so far by cell id -> the next batch of cell ids; empty when the sweep is done."""
     order = [planned.cell_id for planned in expansion.cells]
+    # A server that is up already is not started by us: measuring it again is another window, not another launch.
+    attached = {planned.cell_id for planned in expansion.cells if planned.cell.url is not None}
     policy = matrix.policy
     race = Race(launches=policy.launches, confirm_top=policy.confirm_top, reference=reference_of(matrix, expansion))
 
@@ -31,7 +33,7 @@ def scheduler(matrix: Matrix, expansion: Expansion) -> Callable[[Mapping[str, Se
         unseen = [cell_id for cell_id in order if not tried[cell_id]]
         if unseen or (policy.launches < 2 and not policy.confirm_top):
             return unseen
-        passed = [c for c in order if _still_raced(tried[c])]
+        passed = [c for c in order if c not in attached and _still_raced(tried[c])]
         # The tables see launches that gave a rate; what gave none has cost as much.
         if sum(len(tried[c]) for c in passed) >= race.limit(len(passed)):
             return ()

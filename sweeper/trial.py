@@ -8,6 +8,7 @@ Whatever happens inside, the server is stopped, its log is read to the end, and 
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -274,6 +275,15 @@ def _points(live: _Live, watch: Watch) -> Any:
             yield from _point(live, watch, replace(workload, concurrency=(concurrency,)))
 
 
+def _seed(live: _Live, workload: Workload) -> int:
+    """A server that was up before keeps what it read: there every trial has prompts of its own. A fresh one has read
+    nothing, and every cell is asked the same.
+    """
+    if live.plan.url is None:
+        return workload.seed
+    return zlib.crc32(f"{workload.seed}/{live.request.run_id}/{live.request.trial}".encode())
+
+
 def _point(live: _Live, watch: Watch, workload: Workload) -> Any:
     """One workload at one concurrency: the point, and what the GPUs did meanwhile."""
     tools, sink, handle, (concurrency,) = live.tools, live.sink, live.handle, workload.concurrency
@@ -286,7 +296,7 @@ def _point(live: _Live, watch: Watch, workload: Workload) -> Any:
             live.plan.served_model,
             workload,
             metrics_path=live.plan.metrics_path,
-            seed=workload.seed,
+            seed=_seed(live, workload),
             meter=meter,
             tokenizer=Path(live.request.cell.model),
         )

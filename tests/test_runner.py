@@ -19,6 +19,7 @@ from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog
 from sweeper.store.record import RunRecord, read
 from tests.servers.argv import scripted
+from tests.servers.scripted import Script, ScriptedServer
 
 CUTLASS = (
     "(EngineCore_DP0 pid=7) ERROR 11-21 10:00:00 [core.py:10] RuntimeError: [TensorRT-LLM][ERROR] Assertion failed: "
@@ -73,7 +74,9 @@ def nothing(cell: Cell, verdict: Verdict) -> tuple[Finding, ...]:
     return ()
 
 
-def sweep_of(tmp_path: Path, cells: list[Cell], **options: Any) -> tuple[Sweep, rundir.RunDir]:
+def sweep_of(
+    tmp_path: Path, cells: list[Cell], *, launcher: str = "process", **options: Any
+) -> tuple[Sweep, rundir.RunDir]:
     matrix, expansion = matrix_of(cells, **options)
     folder = tmp_path / "run"
     run = rundir.RunDir(folder) if folder.exists() else rundir.create(tmp_path, "run", b"", {"schema": 1})
@@ -82,7 +85,7 @@ def sweep_of(tmp_path: Path, cells: list[Cell], **options: Any) -> tuple[Sweep, 
         run=run,
         matrix=matrix,
         expansion=expansion,
-        tools=tools.build(matrix, "process", (), clock, lambda text: None),
+        tools=tools.build(matrix, launcher, (), clock, lambda text: None),
         log=EventLog(run.events),
         clock=clock,
         progress=Quiet(),
@@ -146,6 +149,20 @@ def test_a_window_that_does_not_hold_costs_no_other_and_is_tried_again_on_resume
     sweep, _ = sweep_of(tmp_path, [server("serial", "--serial")])
     restore(sweep, record)
     assert sweep.done == {}
+
+
+def test_trials_on_a_server_that_keeps_running_share_no_prompt(tmp_path: Path) -> None:
+    """Its prefix cache would answer the second one's prefill. Fresh servers are all asked the same."""
+    with ScriptedServer(Script(rate=1000, text="prose", model="m")) as up:
+        record = swept(tmp_path, [Cell(engine="vllm", model="m", url=up.url)], launcher="attach", launches=2)
+        causes = [t.verdict.cause for t in record.trials.values() if t.verdict]
+        assert causes == [None, None]
+        asked = [str(one["asked"].get("prompt")) for one in up.tally.requests if one["asked"].get("stream")]
+    assert len(asked) == len(set(asked))
+    seeds = {point.seed for trial in record.trials.values() if trial.verdict for point in trial.verdict.points}
+    assert len(seeds) == 2
+    fresh = swept(tmp_path / "fresh", [server("a")], launches=2)
+    assert {point.seed for trial in fresh.trials.values() if trial.verdict for point in trial.verdict.points} == {0}
 
 
 def test_a_kernel_failure_line_ends_a_server_that_would_hang_for_an_hour(tmp_path: Path) -> None:

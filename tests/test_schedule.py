@@ -182,3 +182,16 @@ def test_no_sweep_makes_more_launches_than_its_plan_said(seed: int) -> None:
     given = {"launches": policy.launches, "confirm_top": policy.confirm_top, "reference": policy.reference}
     order, _ = sweep(names, launch, **given)
     assert len(order) <= most_launches(len(names), policy)
+
+
+def test_a_server_that_is_up_already_is_measured_once_for_its_windows_are_no_launches() -> None:
+    cells = (Cell(engine="vllm", model="m", url="http://127.0.0.1:1"), Cell(engine="vllm", model="m"))
+    ids = [cell_id(cell) for cell in cells]
+    matrix = Matrix(
+        name="m", path="m", cells=cells, author_excluded=(), workloads=(Workload(),), policy=Policy(launches=3),
+        hardware=Hardware(),
+    )  # fmt: skip
+    planned = tuple(PlannedCell(cell=cell, cell_id=name) for name, cell in zip(ids, cells, strict=True))
+    following = scheduler(matrix, Expansion(cells=planned, excluded=()))
+    assert list(following({})) == ids
+    assert list(following({name: [verdict(point(100.0))] for name in ids})) == [ids[1]]

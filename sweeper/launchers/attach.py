@@ -64,7 +64,8 @@ class AttachHandle:
         return self._exit
 
     def stop(self, grace_s: float) -> Exit:
-        return self._exit or Exit(code=None, how="left running (attach)")
+        # It has not ended, so it has not died either: what is over is our part.
+        return self._exit or Exit(code=None, stopped_by_us=True, how="left running (attach)")
 
     def pids(self) -> None:
         return None
