@@ -72,7 +72,7 @@ class DecodePoint:
     window_s: float | None
     acceptance: Acceptance | None
     server_tok_s: float | None
-    """The server's own token counter over the same window."""
+    """The server's own token counter between the first and the last scrape inside the window."""
     client_cpu_s: float | None
     client_bound: bool
     requests: int = 0
@@ -87,6 +87,8 @@ class DecodePoint:
     """Slowest and fastest of the streams that decode throughout the window."""
     steps_s: float | None = None
     seed: int | None = None
+    server_difference: float | None = None
+    """(server - client) / client, both counted between the same two scrapes: `server_tok_s` against the client."""
 
     @property
     def tok_s(self) -> float | None:

@@ -47,6 +47,7 @@ def bench_object(point: DecodePoint) -> dict[str, Any]:
         "energy": _energy(point),
         "seed": point.seed,
         "tokens_flag": source_flag(point.tokens_source),
+        "server_difference": _round(point.server_difference),
     }
 
 

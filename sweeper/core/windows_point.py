@@ -155,6 +155,7 @@ def decode_point(
         series_tok_s=series(traces, window, slices=_slices(window)) if window and source != "chunks" else (),
         steps_s=events_per_s(traces, window) if window else None,
         seed=asked.seed,
+        server_difference=check.difference if check else None,
     )
 
 

@@ -37,6 +37,8 @@ def test_the_rate_of_the_script_comes_back(scripted: Start) -> None:
     assert found.isl == 40
     assert found.osl == 60
     assert found.server_tok_s == pytest.approx(600, rel=0.2)
+    assert found.server_difference is not None
+    assert abs(found.server_difference) < 0.1
     assert found.energy is not None
     assert found.energy.why == "no meter"
 

@@ -45,6 +45,7 @@ def test_two_percent_of_disagreement_makes_a_point_invalid(factor: float, ok: bo
     check = cross_check(counters(factor), traces, window)
     assert (check.invalid is None) == ok
     assert check.server_tok_s == pytest.approx(400 * factor)
+    assert check.difference == pytest.approx(factor - 1, abs=1e-9)
     point = decode_point(asked(), traces, IDLE, counters(factor))
     assert (not point.invalid) == ok
 

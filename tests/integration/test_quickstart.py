@@ -46,8 +46,10 @@ def test_tokens_are_the_servers_own_and_agree_with_its_counter(native: Swept) ->
     for row in native.report["ranking"]:
         for point in row["points"]:
             assert point["tokens_source"] == "usage"
-            if point["server_tok_s"] is not None:
-                assert point["server_tok_s"] == pytest.approx(point["decode_tok_s"], rel=0.02)
+            # Two tokens a stream at either end of the interval and the length of a scrape, at most 5 % of it, are not
+            # known; counting chunks for tokens, or prefill for decode, would be off by far more.
+            if point["server_difference"] is not None:
+                assert abs(point["server_difference"]) < 0.07
 
 
 @pytest.mark.docker
