@@ -1,6 +1,7 @@
 """Every fault and 100 healthy servers, through `sweeper check` over HTTP; prints the table.
 
     python -m benchmarks.check_faults [--healthy 100] [--work DIR] [--only TEXT] [--every-format] [--drawn]
+                                     [--first-seed N]
 
 Needs torch and transformers. Exit 1 when a fault is missed or a healthy server is accused.
 """
@@ -23,6 +24,7 @@ from benchmarks.check_faults.server import serving
 from sweeper.canary.golden import FILE_NAME
 from sweeper.canary.make import Order, make
 from sweeper.checking import check_server
+from sweeper.core.accuracy import wilson
 from sweeper.core.numerics import MIN_TYPICAL, Check, Figures
 
 QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4")
@@ -99,17 +101,17 @@ def build(work: Path, drawn: bool) -> dict[str, list[Path]]:
 
 
 def plan(
-    folders: dict[str, list[Path]], healthy: int, only: str, every_format: bool, quants: tuple[str, ...]
+    folders: dict[str, list[Path]], healthy: int, only: str, every_format: bool, quants: tuple[str, ...], first: int
 ) -> list[Run]:
     """Faults, each in one of its formats by turns or in all; then healthy servers, a quarter of them as two ranks."""
     drawn = quants == DRAWN_QUANTS
     broken = [
-        Run(folder=folders[quant][index % len(folders[quant])], quant=quant, seed=index, fault=index)
+        Run(folder=folders[quant][index % len(folders[quant])], quant=quant, seed=first + index, fault=index)
         for index, case in enumerate(CASES)
         for quant in _formats(case, index, every_format, drawn)
         if only in case.name
     ]
-    return broken + [_healthy(folders, quants[number % len(quants)], number) for number in range(healthy)]
+    return broken + [_healthy(folders, quants[number % len(quants)], first + number) for number in range(healthy)]
 
 
 def _formats(case: Case, index: int, every_format: bool, drawn: bool) -> list[str]:
@@ -149,17 +151,24 @@ def _size(text: str) -> float:
     return abs(float(text)) if text != "-" else 0.0
 
 
+def _rate(count: int, n: int) -> str:
+    """With the 95 % Wilson interval."""
+    interval = wilson(count, n)
+    return f"{count} of {n}" + (f" ({100 * interval.low:.1f} to {100 * interval.high:.1f} %)" if interval else "")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check_faults", description=__doc__)
     parser.add_argument("--healthy", type=int, default=100)
     parser.add_argument("--only", default="", help="faults whose name holds this text")
     parser.add_argument("--every-format", action="store_true", help="every fault in every format (an hour)")
+    parser.add_argument("--first-seed", type=int, default=0, help="seeds from here on: other roundings")
     parser.add_argument("--drawn", action="store_true", help="drawn weights (`tiny`, several seeds), not the speaking")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sweeper-check-faults")
     args = parser.parse_args()
     begun = time.monotonic()
     quants = DRAWN_QUANTS if args.drawn else HEALTHY_QUANTS
-    runs = plan(build(args.work, args.drawn), args.healthy, args.only, args.every_format, quants)
+    runs = plan(build(args.work, args.drawn), args.healthy, args.only, args.every_format, quants, args.first_seed)
     results = []
     with ProcessPoolExecutor(WORKERS) as pool:
         for result in pool.map(check, runs):
@@ -172,7 +181,7 @@ def main() -> int:
     healthy = [result for result in results if result.run.fault is None]
     caught = sum(result.verdict in ("degraded", "garbage") for result in faults)
     false = sum(result.verdict != "right" for result in healthy)
-    print(f"\n{caught} of {len(faults)} faults caught, {false} of {len(healthy)} healthy servers accused, "
+    print(f"\n{_rate(caught, len(faults))} faults caught, {_rate(false, len(healthy))} healthy servers accused, "
           f"{time.monotonic() - begun:.0f} s")  # fmt: skip
     return 0 if caught == len(faults) and not false else 1
 

@@ -22,6 +22,7 @@ from sweeper.canary.formats import FORMATS
 from sweeper.canary.reference import Checkpoint
 
 LARGE_BATCH = 4
+MOST_CUTS = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Faults:
 
 @dataclass(slots=True, kw_only=True)
 class Noise:
-    """Healthy differences: `splits` partial sums per matrix product, results rounded to bf16. None with exact=True."""
+    """Healthy differences: partial sums per matrix product, results rounded to bf16. None with exact=True."""
 
     exact: bool = False
     seed: int = 0
@@ -59,16 +60,19 @@ class Noise:
     weight_only: bool = False
     """Activations stay bf16 whatever the checkpoint's format, as in Marlin kernels."""
 
-    def splits(self, large: bool) -> int:
-        """Kernels tile differently by batch size and by machine."""
-        return max(self.tensor_parallel, 1 + (self.seed + 2 * large) % 4)
+    def edges(self, size: int, large: bool) -> list[list[int]]:
+        """Per rank, where its sum over `size` terms is cut: at other places in every run and kind of batch."""
+        draw = random.Random(f"{self.seed}/{size}/{large}")
+        ranks = []
+        for rank in range(self.tensor_parallel):
+            first, last = (size * place // self.tensor_parallel for place in (rank, rank + 1))
+            count = min(draw.randint(0, MOST_CUTS), last - first - 1)
+            ranks.append([first, *sorted(draw.sample(range(first + 1, last), count)), last])
+        return ranks
 
-    def edges(self, size: int, count: int) -> list[int]:
-        """Where a sum over `size` terms is cut: at other places in every run, evenly between ranks."""
-        if self.tensor_parallel > 1 or count == 1:
-            return [size * part // count for part in range(count + 1)]
-        draw = random.Random(1000 * self.seed + size + count)
-        return [0, *sorted(draw.sample(range(1, size), count - 1)), size]
+    def rounds(self, place: str) -> bool:
+        """Whether this kernel rounds to bf16 at a place where kernels differ: fused ones keep float32 there."""
+        return random.Random(f"{self.seed}/{place}").random() < 0.5
 
 
 @dataclass(slots=True)
@@ -89,6 +93,8 @@ class Model:
     tensors: dict[str, Tensor]
     experts_in: list[Tensor]
     experts_out: list[Tensor]
+    input_scales: dict[str, float] = field(default_factory=dict)
+    """NVFP4: second-level scale of a matrix's inputs, as stored; experts under `N.experts_in` and `N.experts_out`."""
     faults: Faults = field(default_factory=Faults)
     noise: Noise = field(default_factory=Noise)
     batch: int = 1
@@ -115,13 +121,15 @@ class Model:
         x = self.tensors["model.embed_tokens.weight"][ids]
         for layer in range(self.config["num_hidden_layers"]):
             name = f"model.layers.{layer}."
-            x = self._round(x + self._attention(layer, self._norm(x, name + "input_layernorm.weight"), places, cache))
+            x = self._at(
+                "residual", x + self._attention(layer, self._norm(x, name + "input_layernorm.weight"), places, cache)
+            )
             added = self._moe(layer, self._norm(x, name + "post_attention_layernorm.weight"))
             if self.faults.output and self.broken():
                 added = self.faults.output(layer, added)
-            x = self._round(x + added)
+            x = self._at("residual", x + added)
         cache.lengths += ids.shape[1]
-        logits = self._linear(self._norm(x, "model.norm.weight"), self.tensors["lm_head.weight"])
+        logits = self._linear(self._norm(x, "model.norm.weight"), self.tensors["lm_head.weight"], "head")
         return logits * self.faults.logit_scale if self.broken() else logits
 
     def _attention(self, layer: int, x: Tensor, places: Tensor, cache: Cache) -> Tensor:
@@ -143,7 +151,7 @@ class Model:
         if self.faults.attention_window and self.broken():
             hidden = hidden | (seen[None, None] <= places[:, :, None] - self.faults.attention_window)
         weights = torch.softmax(scores.masked_fill(hidden[:, None], float("-inf")), -1)
-        mixed = self._round(self._round(weights) @ values).transpose(1, 2).reshape(rows, tokens, heads * size)
+        mixed = self._round(self._at("attention", weights) @ values).transpose(1, 2).reshape(rows, tokens, heads * size)
         return self._matrix(mixed, name + "o_proj.weight")
 
     def _write(self, layer: int, k: Tensor, v: Tensor, places: Tensor, cache: Cache) -> None:
@@ -166,7 +174,7 @@ class Model:
 
     def _moe(self, layer: int, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        logits = self._linear(flat, self.tensors[f"model.layers.{layer}.mlp.gate.weight"])
+        logits = self._linear(flat, self.tensors[f"model.layers.{layer}.mlp.gate.weight"], "router")
         top_k = int(self.config["num_experts_per_tok"])
         faulty = self.broken()
         if self.faults.router and faulty:
@@ -175,9 +183,9 @@ class Model:
         if self.config.get("norm_topk_prob") and (self.faults.renormalise or not faulty):
             weights = weights / weights.sum(-1, keepdim=True)
         spread = torch.zeros_like(logits).scatter_(1, chosen, weights)
-        gate, up = self._products(self._quantised(flat), self.experts_in[layer]).chunk(2, -1)
+        gate, up = self._products(self._quantised(flat, f"{layer}.experts_in"), self.experts_in[layer]).chunk(2, -1)
         act = self.faults.activation if faulty else torch.nn.functional.silu
-        inner = self._quantised(self._round(act(gate) * up))
+        inner = self._quantised(self._at("inner", act(gate) * up), f"{layer}.experts_out")
         if self.faults.saturate is not None and faulty:
             inner = inner.clamp(-self.faults.saturate, self.faults.saturate)
         out = self._partial(
@@ -187,7 +195,7 @@ class Model:
             inner.shape[-1],
             drop_last=self.faults.lost_rank,
         )
-        return self._round((out * spread[..., None]).sum(1)).view_as(x)
+        return self._round(self._at("expert", out * spread[..., None]).sum(1)).view_as(x)
 
     def _products(self, flat: Tensor, weight: Tensor) -> Tensor:
         return self._partial(
@@ -196,22 +204,23 @@ class Model:
 
     def _matrix(self, x: Tensor, name: str) -> Tensor:
         quantised = f"{name}_scale" in self.tensors or f"{name}_scale_inv" in self.tensors
-        return self._linear(self._quantised(x) if quantised else x, self.tensors[name])
+        return self._linear(self._quantised(x, name) if quantised else x, self.tensors[name])
 
-    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self._partial(lambda a, b: x[..., a:b] @ weight[:, a:b].t(), x.shape[-1])
+    def _linear(self, x: Tensor, weight: Tensor, place: str = "") -> Tensor:
+        return self._partial(lambda a, b: x[..., a:b] @ weight[:, a:b].t(), x.shape[-1], place=place)
 
-    def _partial(self, product: Callable[[int, int], Tensor], size: int, *, drop_last: bool = False) -> Tensor:
-        count = 1 if self.noise.exact else self.noise.splits(self.large())
-        edges = self.noise.edges(size, count)
-        if drop_last and self.broken() and self.noise.tensor_parallel > 1:
-            edges = edges[: len(edges) - count // self.noise.tensor_parallel]
+    def _partial(
+        self, product: Callable[[int, int], Tensor], size: int, *, drop_last: bool = False, place: str = ""
+    ) -> Tensor:
+        ranks = [[0, size]] if self.noise.exact else self.noise.edges(size, self.large())
+        if drop_last and self.broken() and len(ranks) > 1:
+            ranks = ranks[:-1]
         # Partial sums of one device stay in float32; those of ranks meet in bf16.
-        meet = self._round if self.noise.tensor_parallel > 1 else (lambda x: x)
-        total = meet(product(edges[0], edges[1]))
-        for a, b in itertools.pairwise(edges[1:]):
-            total = meet(total + meet(product(a, b)))
-        return self._round(total)
+        sums = [sum((product(a, b) for a, b in itertools.pairwise(cuts)), torch.zeros(())) for cuts in ranks]
+        total = sums[0] if self.noise.tensor_parallel == 1 else self._round(sums[0])
+        for other in sums[1:]:
+            total = self._round(total + self._round(other))
+        return self._at(place, total) if place else self._round(total)
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         scaled = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + float(self.config["rms_norm_eps"]))
@@ -220,7 +229,10 @@ class Model:
     def _round(self, x: Tensor) -> Tensor:
         return x if self.noise.exact else x.bfloat16().float()
 
-    def _quantised(self, x: Tensor) -> Tensor:
+    def _at(self, place: str, x: Tensor) -> Tensor:
+        return self._round(x) if self.noise.rounds(place) else x
+
+    def _quantised(self, x: Tensor, name: str) -> Tensor:
         """Activations as a kernel of this format sees them."""
         if self.noise.exact or self.noise.weight_only:
             return x
@@ -232,11 +244,11 @@ class Model:
             scale = (blocks.abs().amax(-1, keepdim=True) / 448).clamp(min=1e-12)
             return ((blocks / scale).to(torch.float8_e4m3fn).float() * scale).reshape(x.shape)
         if self.quant == "nvfp4":
-            return _e2m1(x)
+            return _e2m1(x, self.input_scales[name])
         return x
 
 
-def _e2m1(x: Tensor, second: float = 64.0 / (6 * 448)) -> Tensor:
+def _e2m1(x: Tensor, second: float) -> Tensor:
     """NVFP4 activations: an e4m3 scale per 16 values under the checkpoint's static second-level scale."""
     blocks = x.reshape(*x.shape[:-1], -1, 16)
     scale = (blocks.abs().amax(-1, keepdim=True) / (6 * second)).clamp(max=448).to(torch.float8_e4m3fn).float() * second
@@ -271,7 +283,8 @@ def load(folder: Path, faults: Faults | None = None, noise: Noise | None = None)
             )
         )
         experts_out.append(torch.stack([checkpoint.tensor(f"{base}{e}.down_proj.weight") for e in count]))
-    model = Model(config, checkpoint.quant, tensors, experts_in, experts_out, faults, noise or Noise())
+    scales = _input_scales(checkpoint)
+    model = Model(config, checkpoint.quant, tensors, experts_in, experts_out, scales, faults, noise or Noise())
     if faults.weights:
         faults.weights(model)
     for stack in (model.experts_in, model.experts_out):
@@ -279,6 +292,20 @@ def load(folder: Path, faults: Faults | None = None, noise: Noise | None = None)
         stack[:] = [experts.mT.contiguous().mT for experts in stack]
     tensors |= {name: value.mT.contiguous().mT for name, value in tensors.items() if value.dim() == 2}
     return model
+
+
+def _input_scales(checkpoint: _Faulty) -> dict[str, float]:
+    """One scale for all experts of a layer, as engines take it."""
+    found: dict[str, float] = {}
+    for name in checkpoint.names():
+        module, _, leaf = name.rpartition(".")
+        if leaf != "input_scale":
+            continue
+        layer = module.split(".")[2]
+        kind = "experts_out" if module.endswith("down_proj") else "experts_in"
+        key = f"{layer}.{kind}" if ".experts." in module else f"{module}.weight"
+        found[key] = max(found.get(key, 0.0), float(checkpoint.raw(name)))
+    return found
 
 
 class _Faulty(Checkpoint):

@@ -187,7 +187,12 @@ def _write_configs(recipe: Recipe, specs: list[TensorSpec], folder: Path) -> Non
     _write_json(
         folder / "sweeper_canary.json", {"schema": 1, "quant": recipe.quant, "seed": recipe.seed, "weights": source}
     )
-    tokenizer.save(folder, int(config["vocab_size"]), int(config["max_position_embeddings"]))
+    if recipe.keep_weights and (recipe.keep_weights / "tokenizer.json").is_file():
+        for name in tokenizer.FILES:
+            if (recipe.keep_weights / name).is_file():
+                shutil.copyfile(recipe.keep_weights / name, folder / name)
+    else:
+        tokenizer.save(folder, int(config["vocab_size"]), int(config["max_position_embeddings"]))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -77,6 +77,8 @@ def make(order: Order, progress: Progress = lambda text: None) -> Made:
     part = scratch / order.out.name
     try:
         size = write_checkpoint(recipe, part, progress)
+        if order.keep_weights and order.quant == "nvfp4":
+            _calibrate(part, progress)
         golden = _golden(part, order, progress) if order.golden else None
         if order.out.exists():
             order.out.rmdir()
@@ -132,6 +134,13 @@ def _no_model(like: str, error: Exception) -> UsageError:
     lines = str(error).split("\n")
     told = " ".join(line.strip() for line in lines[:2])[:300]
     return UsageError(f"{like}: no checkpoint can be made of this config: {type(error).__name__}: {told}")
+
+
+def _calibrate(folder: Path, progress: Progress) -> None:
+    from sweeper.canary import calibrate, record
+
+    progress("input scales: largest activations over the golden prompts")
+    calibrate.calibrate(folder, [ids for _, _, ids in record.text_prompts(folder)])
 
 
 def _golden(folder: Path, order: Order, progress: Progress) -> GoldenFile:

@@ -98,16 +98,22 @@ def _chain_cases(model: Any, seed: int, plan: Plan) -> list[Case]:
     ]
 
 
-def _speaking_cases(model: Any, folder: Path) -> list[Case]:
+def text_prompts(folder: Path) -> list[tuple[str, str, list[int]]]:
+    """(name, text, ids) of the prompts for trained weights, in the folder's own tokens."""
     from tokenizers import Tokenizer
 
     from sweeper.canary import corpus
 
     encoder = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    items = corpus.golden_prompts()
+    return [(name, text, encoder.encode(text).ids) for name, text in corpus.golden_prompts().items()]
+
+
+def _speaking_cases(model: Any, folder: Path) -> list[Case]:
+    from tokenizers import Tokenizer
+
+    encoder = Tokenizer.from_file(str(folder / "tokenizer.json"))
     cases = []
-    for name, text in items.items():
-        ids = encoder.encode(text).ids
+    for name, text, ids in text_prompts(folder):
         prompt, more = _score(model, [ids])[0], _continue(model, [ids], SPEAKING_TOKENS)[0]
         written = encoder.decode(more["greedy_ids"])
         cases.append(Case(id=name, prompt=text, prompt_ids=ids, greedy_text=written, **prompt, **more))

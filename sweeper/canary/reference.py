@@ -18,6 +18,8 @@ from sweeper.canary.formats import FORMATS, unpack_e2m1
 if TYPE_CHECKING:
     from torch import Tensor
 
+NAME = "sweeper_name"
+"""Attribute of a loaded matrix: its name on disk (the first one, where several are fused)."""
 CACHE_BYTES = 3_400_000_000
 REOPEN_BYTES = 1_000_000_000
 
@@ -106,7 +108,9 @@ class LazyExperts:
                 return self._checkpoint.raw(self._fused)[expert].float()
             return self._checkpoint.fused_mxfp4(self._fused, expert)
         parts = [self._checkpoint.tensor(name) for name in self._names[expert]]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        setattr(whole, NAME, self._names[expert][0])
+        return whole
 
 
 def load(folder: Path) -> Any:
@@ -138,11 +142,13 @@ def _load_dense(model: Any, checkpoint: Checkpoint) -> None:
         owner, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
         if leaf in owner._buffers and leaf in owner._non_persistent_buffers_set:
             continue
-        value = checkpoint.tensor(disk_name(name, checkpoint)).view(old.shape)
+        there = disk_name(name, checkpoint)
+        value = checkpoint.tensor(there).view(old.shape)
         if leaf in owner._buffers:
             owner._buffers[leaf] = value
         else:
             owner._parameters[leaf] = torch.nn.Parameter(value, requires_grad=False)
+            setattr(owner._parameters[leaf], NAME, there)
 
 
 def _replace_experts(model: Any, checkpoint: Checkpoint) -> None:

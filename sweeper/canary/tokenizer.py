@@ -14,6 +14,11 @@ from typing import Any
 from sweeper.canary import corpus
 
 SPECIALS = (corpus.EOT, corpus.USER, corpus.ASSISTANT, corpus.END)
+FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json",
+    "merges.txt", "added_tokens.json", "tokenizer.model",
+)  # fmt: skip
+"""What a tokenizer of a model folder may consist of."""
 TRAINED_SIZE = 1024
 """Ids learned from text; a larger vocabulary is filled with words that only a model can write."""
 

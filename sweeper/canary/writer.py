@@ -13,7 +13,7 @@ SHARD_BYTES = 1_000_000_000
 
 
 class ShardWriter:
-    """Add tensors in order, then `close`; both may raise OSError. One shard: `model.safetensors`; several get an index."""
+    """Add tensors in order, then `close`; both may raise OSError. Several shards get an index."""
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder, self._limit = folder, shard_bytes
