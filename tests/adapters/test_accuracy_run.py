@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from checking_server import Answer, served
 
 from sweeper.accuracy import result as results
+from sweeper.accuracy import sandbox
 from sweeper.accuracy.importers import import_file
 from sweeper.accuracy.presets import code_of, final_answer, load_preset, natural_texts, run_preset
 from sweeper.accuracy.render import against, text_of
-from sweeper.accuracy.sandbox import network_prefix, run_python
+from sweeper.accuracy.sandbox import jail, run_python
 from sweeper.core.errors import BadFile, EnvironmentNotReady, UsageError
 
 QUESTIONS = {item["question"]: item["answer"] for item in load_preset("accuracy-40")["items"]}
@@ -141,13 +144,57 @@ def test_the_sandbox_ends_loops_memory_and_floods() -> None:
     assert "AssertionError" in (run_python("assert 1 == 2").problem or "")
 
 
-@pytest.mark.skipif(not network_prefix(), reason="no network namespaces for this user: unshare --net is refused")
+@pytest.mark.skipif(jail().network, reason="no network namespaces for this user: unshare --net is refused")
 def test_generated_code_has_no_network() -> None:
     with served(knows_all) as url:
         port = url.rsplit(":", 1)[1]
         ran = run_python(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 2)")
     assert ran.isolated
     assert not ran.ok
+
+
+def test_generated_code_need_not_wait_for_a_child_that_lives_on() -> None:
+    """It holds the error stream open."""
+    began = time.monotonic()
+    assert run_python("import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(8)").ok
+    assert time.monotonic() - began < 8
+
+
+def in_the_sandbox() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text())
+    return [line for line in found if "'answer', 'exec'" in line]
+
+
+@pytest.mark.skipif(jail().files, reason="no process namespaces for this user")
+@pytest.mark.parametrize("code", ["if os.fork() == 0:\n    os.setsid()\n    time.sleep(60)", "while True: os.fork()"])
+def test_generated_code_leaves_no_process_behind(code: str) -> None:
+    """A child in a session of its own is in no group that could be ended; a fork bomb is faster than any list."""
+    run_python(f"import os, time\n{code}", timeout_s=0.5)
+    until = time.monotonic() + 5
+    while in_the_sandbox() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert in_the_sandbox() == []
+
+
+@pytest.mark.skipif(jail().files, reason="no mount namespaces for this user")
+def test_generated_code_writes_no_file_but_a_few_of_its_own(tmp_path: Path) -> None:
+    there = tmp_path / "kept"
+    there.write_text("mine")
+    for place in (there, Path(__file__).with_name("written.txt")):
+        assert not run_python(f"open({str(place)!r}, 'w').write('x')").ok
+        assert not Path(__file__).with_name("written.txt").exists()
+    assert there.read_text() == "mine"
+    assert run_python("open('own', 'w').write('x')\nassert open('own').read() == 'x'").ok
+    full = run_python("for number in range(100):\n    open(f'f{number}', 'wb').write(bytes(1000000))")
+    assert "No space left" in (full.problem or "")
+
+
+def test_a_limit_that_is_already_lower_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "OPEN_FILES", 1 << 40)
+    assert run_python("print(1)").ok
 
 
 def test_the_environment_does_not_reach_generated_code(monkeypatch: pytest.MonkeyPatch) -> None:
