@@ -157,6 +157,11 @@ def test_anchors_and_merge_keys_work(load) -> None:
     assert labels(matrix) == ["vllm triton tp2", "vllm marlin tp2"]
 
 
+def test_one_length_written_over_all_rungs_leaves_one_rung(load) -> None:
+    ladder = TOP + "workloads:\n  - {name: ctx, preset: context-ladder, isl: 1024}\n"
+    assert [(one.name, one.isl) for one in load(ladder).workloads] == [("ctx", 1024)]
+
+
 def test_a_preset_brings_its_workloads_and_the_file_changes_parts_of_them(load) -> None:
     matrix = load(
         TOP + "workloads:\n  - {preset: energy-e2e}\n  - {preset: sustained-decode, name: d, osl: 64, concurrency: 4}\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.cli.gpus import add_gpus
 from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
-from sweeper.core.presets import PRESETS, LoadResult, preset
+from sweeper.core.presets import PRESETS, LoadResult, distinct, preset
 from sweeper.core.values import Workload
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         args.seed = random.SystemRandom().randrange(2**31)
     total = LoadResult(points=[], requests=[])
     broken: SweeperError | None = None
-    for workload in (_changed(workload, args) for workload in chosen.workloads):
+    for workload in distinct(_changed(workload, args) for workload in chosen.workloads):
         try:
             part = _measure(args, workload)
         except SweeperError as error:

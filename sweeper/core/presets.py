@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sweeper.core import codec
@@ -131,6 +131,14 @@ PRESETS: Mapping[str, Preset] = {
         ),
     )
 }  # fmt: skip
+
+
+def distinct(workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+    """Without those that ask the same under another name: five rungs with one length written over theirs are one."""
+    found: dict[Workload, Workload] = {}
+    for one in workloads:
+        found.setdefault(replace(one, name=one.preset), one)
+    return tuple(found.values()) if len(found) > 1 else tuple(found)
 
 
 def preset(name: str) -> Preset:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeper.core.expand import cell_of, distinct_labels, merged, overlay, product, run_order
 from sweeper.core.matching import Terms, key_of, matches
-from sweeper.core.presets import preset
+from sweeper.core.presets import distinct, preset
 from sweeper.core.values import Cell, Deadlines, Hardware, Matrix, Parallelism, Policy, Speculative, Workload
 from sweeper.matrix.models import CellFields, CellMatch, MatrixFile, PolicyFile, Strict, WorkloadFile
 from sweeper.matrix.problems import KeyPath, Problem, written
@@ -222,10 +222,12 @@ def _workloads_of(given: WorkloadFile) -> list[Workload]:
     own = {key: getattr(given, key) for key in _written_keys(given) if key not in ("name", "preset")}
     if "concurrency" in own:
         own["concurrency"] = tuple(own["concurrency"])
-    names = [one.name for one in base]
+    changed = [replace(one, **own) for one in base]
+    asked = distinct(changed) if len(base) > 1 else changed
+    names = [one.name for one in asked]
     if given.name:
-        names = [given.name] if len(base) == 1 else [f"{given.name}-{name}" for name in names]
-    return [replace(one, name=name, **own) for one, name in zip(base, names, strict=True)]
+        names = [given.name] if len(asked) == 1 else [f"{given.name}-{name}" for name in names]
+    return [replace(one, name=name) for one, name in zip(asked, names, strict=True)]
 
 
 def _apply(

@@ -11,7 +11,7 @@ from servers.scripted import ScriptedServer
 from sweeper.cli.main import main
 from sweeper.core.errors import SweeperError
 from sweeper.core.points import DecodePoint, Energy, Quantiles
-from sweeper.core.presets import PRESETS, LoadResult, RunFigure, preset
+from sweeper.core.presets import PRESETS, LoadResult, RunFigure, distinct, preset
 from sweeper.core.presets_tables import render_preset_table
 from sweeper.core.values import Workload
 
@@ -164,3 +164,14 @@ def test_an_empty_energy_column_says_why() -> None:
     text = render_preset_table("sustained-decode", {"m": result})
     assert "Energy: no NVML: not found" in text
     assert "| -" in text.replace("|        -", "| -")
+
+
+def test_rungs_that_one_length_makes_equal_are_measured_once(
+    scripted: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = scripted(rate=2000, ttft=0.0, tokenize=True)
+    argv = ["bench", server.url, "--preset", "context-ladder", "--isl", "300", "--warmup", "0", "--no-energy", "--json"]
+    assert main(argv) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (json.loads(line)["preset"], json.loads(line)["isl"]) == ("context-ladder", 300)
+    assert [w.osl for w in distinct(preset("energy-e2e").workloads)] == [256, 512]
