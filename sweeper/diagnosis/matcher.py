@@ -118,6 +118,7 @@ class LogMatcher:
                 engine=facts.engine or self._engine.engine,
                 engine_version=facts.engine_version or self._engine.version,
                 lines=self._stream.lines,
+                last=self._stream.last_line(),
                 exited=exited,
                 exit_code=exit_code,
             )

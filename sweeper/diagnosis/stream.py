@@ -43,6 +43,7 @@ class LineStream:
         self._visit = visit
         self._whole = whole
         self._last = (b"", 1)
+        self._spoken = (b"", 1)
         self._rest: list[bytes] = []
         self._rest_size = 0
         self._inside = False
@@ -77,6 +78,13 @@ class LineStream:
             number += block.count(b"\n", position, start)
             position = len(block) if stop < 0 else stop
             yield number, block[start : min(position, start + WINDOW)], [literal]
+
+    def last_line(self) -> tuple[int, bytes] | None:
+        """Number and end of the last line that is not blank; None where all are."""
+        block, number = self._spoken
+        text = block.rstrip()
+        start = text.rfind(b"\n") + 1
+        return (number + block.count(b"\n", 0, start), text[start:][-WINDOW:]) if text else None
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes; complete lines are visited before it returns."""
@@ -133,6 +141,8 @@ class LineStream:
             hits, _ = self._scanner.scan(block)
         self._block, self._start = block, 0
         self._last = (block, self._number)
+        if not block.isspace():
+            self._spoken = self._last
         self._whole(block, self._number)
         for literal in self._dropped:
             self.counts[literal] += block.count(self._literals[literal])

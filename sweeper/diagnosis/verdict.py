@@ -6,6 +6,7 @@ a traceback that nobody explained, for then the honest answer is `unknown-exit`.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -56,6 +57,8 @@ class Story:
     engine: str | None
     engine_version: str | None
     lines: int
+    last: tuple[int, bytes] | None
+    """Number and text of the last line that is not blank."""
     exited: bool | None
     exit_code: int | None
 
@@ -245,7 +248,7 @@ def _also(story: Story, cause: str | None) -> tuple[Also, ...]:
 
 
 def _unknown(story: Story, trace: Trace | None, attempt: Attempt | None = None) -> Diagnosis:
-    code = f" with code {story.exit_code}" if story.exit_code not in (None, 0) else ""
+    code = "" if story.exit_code is None else f" with code {story.exit_code}{_signal(story.exit_code)}"
     if trace is not None:
         where = f" of {trace.process}" if trace.process else ""
         means = f"The process died{code} and no signature explains it; this is the first traceback{where}."
@@ -253,9 +256,11 @@ def _unknown(story: Story, trace: Trace | None, attempt: Attempt | None = None) 
         excerpt = tuple(shown_line(line) for line in trace.tail)
     else:
         means = f"The process ended{code}; the log holds neither a known cause nor a traceback of an inner process."
-        no = attempt.death if attempt else None
-        line = shown_line(attempt.death_line) if attempt and no else None
-        cause = Cause(id="unknown-exit", means=means, try_=_LOOK, line_no=no, line=line)
+        no, line = story.last or (None, b"")
+        if attempt and attempt.death:
+            no, line = attempt.death, attempt.death_line.encode()
+        shown = shown_line(line.decode("utf-8", "replace")) if no else None
+        cause = Cause(id="unknown-exit", means=means, try_=_LOOK, line_no=no, line=shown)
         excerpt = ()
     return Diagnosis(
         engine=story.engine,
@@ -270,10 +275,19 @@ def _unknown(story: Story, trace: Trace | None, attempt: Attempt | None = None) 
     )
 
 
+def _signal(code: int) -> str:
+    """` (SIGSEGV)` for 139: shells add 128 to the signal that ended a process."""
+    try:
+        return f" ({signal.Signals(code - 128).name})" if code > 128 else ""
+    except ValueError:
+        return ""
+
+
 _ASK = (
     "Search the exception text in the engine's issues; with a signature of your own it gets a name next time "
     "(sweeper signatures --help)."
 )
 _LOOK = (
-    "Get the whole log from its first line (docker logs, journalctl -u), and look at dmesg for Xid and oom-kill lines."
+    "Read the end of the log; if its beginning is missing, get the whole (docker logs, journalctl -u). "
+    "Look at dmesg for Xid and oom-kill lines."
 )

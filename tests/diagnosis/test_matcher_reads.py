@@ -155,6 +155,22 @@ def test_an_exit_code_without_any_trace_is_unknown() -> None:
     assert verdict(BOOT, exit_code=1) == ("unknown-exit", "unknown-exit")
 
 
+@pytest.mark.parametrize("size", [1, 7, 10**6])
+def test_a_death_that_nobody_explains_shows_the_last_line_and_names_the_signal(size: int) -> None:
+    text = b"booting\n" * 3000 + b"about to \x1b[31mjump\x1b[0m\n\n  \n"
+    matcher = LogMatcher(load_signatures(()))
+    for start in range(0, len(text), size):
+        matcher.feed(text[start : start + size])
+    cause = matcher.finish(exited=True, exit_code=139).cause
+    assert cause is not None
+    assert (cause.id, cause.line_no, cause.line) == ("unknown-exit", 3001, "about to jump")
+    assert "ended with code 139 (SIGSEGV)" in cause.means
+    silent = LogMatcher(load_signatures(())).finish(exited=True, exit_code=0).cause
+    assert silent is not None
+    assert (silent.line_no, silent.line) == (None, None)
+    assert "ended with code 0;" in silent.means
+
+
 def test_the_last_start_counts_in_a_log_of_several() -> None:
     assert verdict(f"{BOOT}{FAULT}\nsomething else failed\nEngineCore failed to start.\n{BOOT}{READY}") == (
         "benign",
