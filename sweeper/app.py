@@ -244,8 +244,11 @@ def render(record: RunRecord, form: str) -> str:
     }
     if form not in makers:
         raise UsageError(f"no report format '{form}'", hint=f"Formats: {', '.join(FORMATS)}")
+    layouts = publication_tables(record) if form in ("text", "md", "html") else ""
+    if form == "html":
+        # A page ends with its own last tag: what follows the ranking goes inside.
+        return html_report.html(model, layouts)
     text = makers[form](model)
-    layouts = publication_tables(record) if form in ("text", "md") else ""
     return f"{text}\n{layouts}" if layouts else text
 
 

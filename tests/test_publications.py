@@ -12,7 +12,9 @@ from servers.scripted import ScriptedServer
 from sweeper import app
 from sweeper.core.identity import cell_id
 from sweeper.core.observations import PointMeasured
+from sweeper.core.points import DecodePoint
 from sweeper.core.presets import LoadResult, preset
+from sweeper.core.presets_tables import render_preset_table
 from sweeper.core.values import Cell, Workload
 from sweeper.core.verdicts import Outcome, Phase, Verdict
 from sweeper.probes.load.measure import measure
@@ -71,3 +73,25 @@ def test_a_ladder_keeps_the_rungs_of_a_cell_that_did_not_pass(tmp_path: Path, sc
 def test_a_sweep_of_sustained_decode_has_no_table_beside_its_ranking(tmp_path: Path, scripted: Start) -> None:
     workload = Workload(isl=40, osl=40, concurrency=(1,))
     assert publication_tables(recorded(tmp_path, workload, measured(scripted(rate=800), workload))) == ""
+
+
+def test_the_page_has_the_publications_tables_and_a_bar_in_a_label_breaks_none(tmp_path: Path, scripted: Start) -> None:
+    workload = replace(preset("context-ladder").workloads[0], osl=20, isl=300)
+    record = recorded(tmp_path, workload, measured(scripted(rate=800), workload))
+    record.cells = {name: replace(cell, name="a|b") for name, cell in record.cells.items()}
+    page = app.render(record, "html")
+    assert "<h2>Context ladder, prefill and generation per rung (P4)</h2>" in page
+    assert "<th>prefill tok/s</th>" in page
+    assert "<td>300</td>" in page
+    twice = {
+        "a|b": LoadResult(points=list(record_points(record)), requests=[]),
+        "c": LoadResult(points=[], requests=[]),
+    }
+    assert "a\\|b" in render_preset_table("context-ladder", twice)
+    assert "a\\|b" not in page
+
+
+def record_points(record: RunRecord) -> list[DecodePoint]:
+    return [
+        item.point for trial in record.trials.values() for item in trial.observed if isinstance(item, PointMeasured)
+    ]

@@ -147,7 +147,8 @@ _LAYOUTS: Mapping[str, Callable[[Mapping[str, LoadResult]], str]] = {
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up; numbers to the right."""
+    """A Markdown table whose columns line up; numbers to the right. A bar inside a cell is escaped."""
+    rows = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in rows]
     widths = [max([3, len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(header)]
     right = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(header))]
 

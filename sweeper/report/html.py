@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -24,8 +25,11 @@ th,td{border-color:#30363d}tr.best td{background:#12261a}.fail{color:#ff7b72}.mu
 """
 
 
-def html(model: Model) -> str:
-    """The report as a page; everything from logs and matrices is escaped."""
+_BAR = re.compile(r"(?<!\\)\|")
+
+
+def html(model: Model, layouts: str = "") -> str:
+    """The report as a page; everything from logs and matrices is escaped. `layouts`: Markdown tables with titles."""
     same = ", ".join(f"{escape(key)} <code>{escape(value)}</code>" for key, value in model.same.items())
     host = host_line(model.host)
     parts = [
@@ -39,7 +43,7 @@ def html(model: Model) -> str:
     parts += [_table(model, table) for table in model.tables]
     if not model.tables:
         parts.append("<p>No cell passed; nothing is ranked.</p>")
-    parts += [_unranked(model), _list("Findings", model.findings), _list("Notes", remarks(model))]
+    parts += [_unranked(model), _list("Findings", model.findings), _list("Notes", remarks(model)), _layouts(layouts)]
     return "\n".join(part for part in parts if part) + "\n</body></html>\n"
 
 
@@ -59,6 +63,26 @@ def _table(model: Model, table: Table) -> str:
     marks = "".join(f"<p class='muted'>{escape(line)}</p>" for line in legend(table))
     body = f"<div class='wrap'><table><tr>{head}</tr>{''.join(rows)}</table></div>"
     return f"<h2>{escape(heading(table))}</h2>{body}{marks}"
+
+
+def _layouts(text: str) -> str:
+    """Tables of publications: a title, rows between bars, and notes below them."""
+    parts = []
+    for block in (part.strip().splitlines() for part in text.split("\n\n")):
+        if block and block[0].startswith("|"):
+            head, _, *rows = [_BAR.split(line.strip()[1:-1]) for line in block]
+            top = "".join(f"<th>{_plain(name)}</th>" for name in head)
+            body = "".join("<tr>" + "".join(f"<td>{_plain(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+            parts.append(f"<div class='wrap'><table><tr>{top}</tr>{body}</table></div>")
+        else:
+            notes = [line for line in block if line.startswith("Energy: ")]
+            parts += [f"<p class='muted'>{escape(line)}</p>" for line in notes]
+            parts += [f"<h2>{escape(line)}</h2>" for line in block if line and line not in notes]
+    return "\n".join(parts)
+
+
+def _plain(cell: str) -> str:
+    return escape(cell.strip().replace("\\|", "|"))
 
 
 def _side(name: str) -> str:
