@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "launchers": {"core", "launchers"},
     "probes": {"core", "probes", "data"},
     "diagnosis": {"core", "engines", "diagnosis"},
-    "canary": {"core", "engines", "canary", "catalogue", "data"},
+    "canary": {"core", "engines", "canary", "catalogue", "data", "jsonfile"},
     "store": {"core", "store"},
     "report": {"core", "report"},
 }

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from sweeper.core.errors import EnvironmentNotReady
-from sweeper.probes.openai import RequestProblem
+from sweeper.probes.openai import Client, RequestProblem
 
 _TOO_MANY = re.compile(
     r"(?i)max_(?:completion_)?tokens|context (?:length|window)|maximum \w+ length|too (?:large|long)"
@@ -26,9 +26,9 @@ class Asker:
 
     def __init__(self, base_url: str, model: str | None, *, timeout_s: float = 600.0) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=httpx.Timeout(timeout_s, connect=5.0), trust_env=False)
-        self._base_url, self._chat = base_url, True
+        self._chat = True
         self.room: int | None = None
-        self.model = model or self._first_model()
+        self.model = model or _first_model(base_url)
 
     def close(self) -> None:
         self._http.close()
@@ -74,10 +74,15 @@ class Asker:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise RequestProblem(f"{route}: the answer is not an OpenAI completion", status=200) from None
 
-    def _first_model(self) -> str:
-        try:
-            return str(self._http.get("/v1/models", timeout=10.0).json()["data"][0]["id"])
-        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError):
-            raise EnvironmentNotReady(
-                f"{self._base_url} does not answer /v1/models", hint="Is the server up? Name the model with --model."
-            ) from None
+
+def _first_model(base_url: str) -> str:
+    client = Client(base_url, "")
+    try:
+        models = client.served_models()
+    finally:
+        client.close()
+    if not models:
+        raise EnvironmentNotReady(
+            f"{base_url} does not answer /v1/models", hint="Is the server up? Name the model with --model."
+        )
+    return models[0]

@@ -46,7 +46,7 @@ def text_of(found: AccuracyResult) -> str:
     """One line, and a line for each miss."""
     head = f"{found.preset} {found.model}".strip()
     if found.perplexity is not None and found.nll is not None:
-        return f"{head}: perplexity {found.perplexity:.4f}, NLL {found.nll:.4f} nats over {found.tokens} tokens\n"
+        return f"{head}: perplexity {_ppl(found.perplexity)}, NLL {found.nll:.4f} nats over {found.tokens} tokens\n"
     interval = wilson(found.right, found.n)
     if interval is None:
         return f"{head}: no questions\n"
@@ -56,3 +56,7 @@ def text_of(found: AccuracyResult) -> str:
     line += f"  note: {found.note}\n" if found.note else ""
     misses = [item for item in found.items if item.why and item.score < 1]
     return line + "".join(f"  {item.id}: {item.said or '-'} ({item.why})\n" for item in misses)
+
+
+def _ppl(value: float) -> str:
+    return f"{value:.4f}" if value < 1e6 else f"{value:.3g}"

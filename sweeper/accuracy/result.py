@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sweeper.core.accuracy import Difference, compare_paired, compare_totals, relative_score, wilson
 from sweeper.core.errors import BadFile, UsageError
+
+LARGEST_NLL = 700.0
+"""exp of more is no float64."""
 
 
 class Item(BaseModel):
@@ -30,19 +33,23 @@ class AccuracyResult(BaseModel):
     preset: str
     model: str
     source: str
-    n: int
-    right: float
+    n: int = Field(ge=0)
+    right: float = Field(ge=0, allow_inf_nan=False)
     items: list[Item] = Field(default_factory=list)
-    nll: float | None = None
+    nll: float | None = Field(default=None, allow_inf_nan=False)
     tokens: int | None = None
     note: str | None = None
     """What a reader of the figure must know."""
 
+    @model_validator(mode="after")
+    def _no_more_right_than_asked(self) -> Self:
+        if self.right > self.n:
+            raise ValueError(f"{self.right:g} right of {self.n}")
+        return self
+
     @property
     def perplexity(self) -> float | None:
-        import math
-
-        return None if self.nll is None else math.exp(self.nll)
+        return None if self.nll is None else math.exp(min(self.nll, LARGEST_NLL))
 
     def to_json(self) -> dict[str, Any]:
         """The stored object, with the Wilson interval beside it."""
@@ -58,20 +65,10 @@ def of_items(preset: str, model: str, source: str, items: list[Item]) -> Accurac
     )
 
 
-def load(path: Path) -> AccuracyResult:
-    """A file that `sweeper accuracy --json` wrote. Raises BadFile."""
+def of_json(path: Path, content: dict[str, Any]) -> AccuracyResult:
+    """What `sweeper accuracy --json` wrote; `path` is for the message. Raises BadFile."""
+    kept = {key: value for key, value in content.items() if key not in ("interval", "perplexity", "against")}
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise BadFile(str(path), f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise BadFile(str(path), f"not JSON: {error}") from None
-    if not isinstance(content, dict) or "preset" not in content:
-        raise BadFile(
-            str(path), "not an accuracy result", hint="sweeper accuracy run --json and import --json make them"
-        )
-    try:
-        kept = {key: value for key, value in content.items() if key not in ("interval", "perplexity", "against")}
         return AccuracyResult.model_validate(kept)
     except ValidationError as error:
         first = error.errors()[0]
@@ -104,12 +101,6 @@ def read_any(path: Path) -> AccuracyResult:
     """A result of ours, or a file of another harness that holds exactly one. Raises BadFile."""
     from sweeper.accuracy.importers import import_file
 
-    try:
-        first = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        first = None
-    if isinstance(first, dict) and "preset" in first:
-        return load(path)
     found = import_file(path)
     if len(found) != 1:
         raise BadFile(str(path), f"holds {len(found)} results: {', '.join(item.preset for item in found)}",

@@ -17,6 +17,7 @@ from sweeper.bugreport.case import judged
 from sweeper.bugreport.recipe import QUANTS, Recipe, canary_arguments
 from sweeper.bugreport.trust import doubts
 from sweeper.bugreport.versions import differences, versions_of
+from sweeper.canary import needs
 from sweeper.core import codec
 from sweeper.core.arguments import runs_on_cpu
 from sweeper.core.errors import EnvironmentNotReady, RecordUnusable, SweeperError, UsageError
@@ -132,7 +133,7 @@ def make_canary(source: Source, cell: Cell, folder: Path, say: Say) -> Path:
     config = folder / "canary-config.json"
     config.write_text(json.dumps(source.recipe.config), "utf-8")
     say(f"building the canary ({source.recipe.quant}) in {out}")
-    if _torch_here():
+    if not needs.missing():
         from sweeper.canary.make import Order, make
 
         r = source.recipe
@@ -148,12 +149,6 @@ def make_canary(source: Source, cell: Cell, folder: Path, say: Say) -> Path:
             hint="It needs torch and transformers 5: pip install 'sweeper[canary]'",
         )
     return out
-
-
-def _torch_here() -> bool:
-    from importlib.util import find_spec
-
-    return all(find_spec(name) for name in ("torch", "transformers", "safetensors", "tokenizers"))
 
 
 def _built(cell: Cell, folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:

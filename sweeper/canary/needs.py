@@ -9,12 +9,17 @@ from sweeper.core.errors import EnvironmentNotReady
 PACKAGES = ("torch", "transformers", "safetensors", "tokenizers")
 
 
+def missing() -> list[str]:
+    """Those of the packages that this Python lacks."""
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
 def require() -> None:
     """Raises EnvironmentNotReady with the command that installs what is missing."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    lacking = missing()
+    if lacking:
         raise EnvironmentNotReady(
-            f"building a canary needs {', '.join(missing)}",
+            f"building a canary needs {', '.join(lacking)}",
             hint="pip install 'sweeper[canary]'   (a CPU build of torch is enough)",
         )
     import transformers

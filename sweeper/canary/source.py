@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sweeper import catalogue
 from sweeper.canary import cut
 from sweeper.canary.speaking import speaking_dir
-from sweeper.core.errors import BadFile, UsageError
+from sweeper.core.errors import UsageError
+from sweeper.jsonfile import read_object
 
 
 def resolve(like: str) -> tuple[dict[str, Any], Path | None]:
@@ -17,12 +17,12 @@ def resolve(like: str) -> tuple[dict[str, Any], Path | None]:
     if like == "tiny":
         return dict(cut.TINY), None
     if like == "speaking":
-        return _read(speaking_dir() / "config.json"), speaking_dir()
+        return read_object(speaking_dir() / "config.json"), speaking_dir()
     path = Path(like)
     if path.is_dir():
-        return _read(path / "config.json"), path if any(path.glob("*.safetensors")) else None
+        return read_object(path / "config.json"), path if any(path.glob("*.safetensors")) else None
     if path.is_file():
-        return _read(path), None
+        return read_object(path), None
     return _from_catalogue(like), None
 
 
@@ -50,15 +50,3 @@ def _from_catalogue(name: str) -> dict[str, Any]:
     raise UsageError(
         f"--like {name}: no such file, folder or catalogue name", hint=f"{hint}All names: sweeper canary list"
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise BadFile(str(path), f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise BadFile(str(path), f"not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise BadFile(str(path), "not a JSON object")
-    return content

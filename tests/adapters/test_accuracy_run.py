@@ -274,3 +274,64 @@ def test_results_survive_the_file_and_other_presets_are_not_compared(tmp_path: P
     assert results.read_any(path) == found
     with pytest.raises(UsageError, match="different question sets"):
         against(found, found.model_copy(update={"preset": "livebench"}))
+
+
+def lm_eval(share: Any = 0.5, n: Any = 10) -> dict[str, Any]:
+    return {"results": {"t": {"acc,none": share}}, "n-samples": {"t": {"effective": n}}}
+
+
+BROKEN_FILES: dict[str, Any] = {
+    "a share above one": lm_eval(5.0),
+    "a negative share": lm_eval(-0.1),
+    "a share that is not a number": lm_eval(float("nan")),
+    "a count that is text": lm_eval(n="x"),
+    "a negative count": lm_eval(n=-3),
+    "no table of counts": {**lm_eval(), "n-samples": [1]},
+    "counts that are a list": {**lm_eval(), "n-samples": {"t": [5]}},
+    "a task that is a list": {**lm_eval(), "results": {"t": []}},
+    "more right than asked": {"preset": "x", "model": "m", "source": "s", "n": 1, "right": 5},
+    "an infinite NLL": {"preset": "x", "model": "m", "source": "s", "n": 0, "right": 0, "nll": float("inf")},
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_FILES)
+def test_a_broken_result_file_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(BROKEN_FILES[name]))
+    with pytest.raises(BadFile, match=r"results\.json"):
+        import_file(path)
+
+
+def test_a_model_configuration_that_is_text_costs_only_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({**lm_eval(), "config": "local"}))
+    assert [(item.n, item.right, item.model) for item in import_file(path)] == [(10, 5.0, "")]
+
+
+def test_a_task_with_two_filters_counts_each_question_once(tmp_path: Path) -> None:
+    """gsm8k logs every question under strict-match and again under flexible-extract."""
+    rows = [
+        {"doc_id": doc, "filter": name, "exact_match": float(name == "flexible-extract" or doc % 2)}
+        for name in ("strict-match", "flexible-extract")
+        for doc in range(10)
+    ]
+    samples, totals = tmp_path / "samples_gsm8k_2026-01-01.jsonl", tmp_path / "results.json"
+    samples.write_text("\n".join(map(json.dumps, rows)))
+    metrics = {
+        "exact_match,strict-match": 0.5,
+        "exact_match_stderr,strict-match": 0.1,
+        "exact_match,flexible-extract": 1,
+    }
+    totals.write_text(json.dumps({"results": {"gsm8k": metrics}, "n-samples": {"gsm8k": {"original": 10}}}))
+    for path in (samples, totals):
+        (found,) = import_file(path)
+        assert (found.preset, found.n, found.right) == ("lm-eval:gsm8k", 10, 5.0)
+        assert found.note == "filter strict-match; also in the file: flexible-extract"
+
+
+def test_a_question_that_stands_there_twice_is_no_interval(tmp_path: Path) -> None:
+    path = tmp_path / "judgement.jsonl"
+    path.write_text("\n".join(json.dumps({"question_id": "q", "model": "m", "score": s}) for s in (0, 1)))
+    with pytest.raises(BadFile, match="question q stands there 2 times"):
+        import_file(path)
