@@ -101,13 +101,15 @@ def _died(cell: Cell, observed: Sequence[Observation]) -> Failed:
         cause = Cause(id=fatal.id, means="", line_no=fatal.line_no, line=fatal.line)
     if cause is None:
         code = exited.code if exited else None
-        oom = exited is not None and exited.oom_killed
-        cause = (
-            Cause(id="host-oom-kill", means="The kernel killed the container for want of host memory.")
-            if oom
-            else Cause(id="unknown-exit", means=f"The server exited with code {code} and no signature explains it.")
-        )
+        cause = Cause(id="unknown-exit", means=f"The server exited with code {code} and no signature explains it.")
+    if exited is not None and exited.oom_killed and cause.id == "unknown-exit":
+        # A killed process says nothing in its log; the kernel and Docker do.
+        cause = replace(cause, id="host-oom-kill", means=_OOM, try_=_MEMORY)
     return Outcome.FAIL, Phase.PLAN if cause.id in REFUSALS else phase, cause
+
+
+_OOM = "The kernel killed the server because host memory, or the container's limit, was used up."
+_MEMORY = "free -g; dmesg -T | grep -i -E 'oom|killed process'; fewer parallel compile jobs (MAX_JOBS=4), more swap"
 
 
 def _deadline(cell: Cell, observed: Sequence[Observation]) -> Failed:

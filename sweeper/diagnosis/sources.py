@@ -6,10 +6,10 @@ import codecs
 import gzip
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -161,6 +161,10 @@ def _container(source: Source, name: str) -> Iterator[bytes]:
     import docker
     import docker.errors
 
+    if not name:
+        raise UsageError(
+            "container: needs a name", hint="docker ps -a lists them; then: sweeper diagnose container:NAME"
+        )
     try:
         client = docker.from_env()
         container = client.containers.get(name)
@@ -171,10 +175,23 @@ def _container(source: Source, name: str) -> Iterator[bytes]:
     state = container.attrs.get("State", {})
     source.exited = state.get("Status") in ("exited", "dead")
     if source.exited:
-        source.exit_code = 137 if state.get("OOMKilled") else state.get("ExitCode")
+        source.exit_code = state.get("ExitCode")
+    end = b""
     try:
-        yield from container.logs(stream=True, follow=False)
+        for end in container.logs(stream=True, follow=False):
+            yield end
     except (docker.errors.DockerException, OSError) as error:
-        source.problem = f"reading stopped: {error}"
+        source.problem = f"reading stopped: {getattr(error, 'explanation', None) or error}"
     finally:
         client.close()
+    yield from _words_of_docker(state, fresh_line=end.endswith(b"\n") or not end)
+
+
+def _words_of_docker(state: Mapping[str, Any], *, fresh_line: bool) -> Iterator[bytes]:
+    """What Docker knows of the end and no log of the process can hold, as its own tools print it."""
+    said = [f"docker: Error response from daemon: {state['Error']}"] if state.get("Error") else []
+    said += (
+        [f'docker inspect: "OOMKilled": true, "ExitCode": {state.get("ExitCode")}'] if state.get("OOMKilled") else []
+    )
+    if said:
+        yield (b"" if fresh_line else b"\n") + "".join(f"{line}\n" for line in said).encode()

@@ -64,6 +64,12 @@ def test_a_death_nobody_can_explain_abstains() -> None:
 def test_a_container_killed_for_memory_is_named_without_any_log_line() -> None:
     killed = replace(DIED, oom_killed=True, code=137)
     assert outcome([killed])[2] == "host-oom-kill"
+    unnamed = seen.Diagnosed(verdict="unknown-exit", cause=replace(CAUSE, id="unknown-exit", line="shard 3"), lines=9)
+    assert outcome([killed, unnamed])[2] == "host-oom-kill", "the log of a killed process cannot say so"
+    assert (
+        outcome([killed, replace(unnamed, cause=replace(CAUSE, id="port-in-use"), verdict="fatal")])[2] == "port-in-use"
+    )
+    assert outcome([DIED, unnamed])[2] == "unknown-exit"
 
 
 def test_a_fatal_line_ends_the_launch_although_we_stopped_the_process() -> None:
