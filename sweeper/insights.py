@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from statistics import median
+from statistics import fmean, median
 
 from sweeper.boards import board, board_of
 from sweeper.checkpoint import model_geometry
 from sweeper.core.arguments import runs_on_cpu
 from sweeper.core.energyruns import STABLE_CV, energy_over_runs, underutilised
 from sweeper.core.mtp import mtp_effect, paired_cell
-from sweeper.core.points import DecodePoint
+from sweeper.core.points import Acceptance, DecodePoint
 from sweeper.core.presets import RunFigure, runs_of
 from sweeper.core.roofline import Board, Reached, SpeedOfLight, context_of, held_against, reached, speed_of_light
 from sweeper.core.stats import outliers, steadiness
@@ -129,11 +129,28 @@ def _speculation(record: RunRecord, cell: Cell, point: DecodePoint, limit: Speed
     if cell.speculative is None:
         return []
     partner = paired_cell(cell, record.cells.items())
-    plain = next((p for cell_id, p in _same_workload(record, point) if cell_id == partner), None)
+    same = _same_workload(record, point)
+    plain = _over_launches([p for cell_id, p in same if cell_id == partner])
+    own = _over_launches([p for cell_id, p in same if record.cells[cell_id] == cell]) or point
     effect = mtp_effect(
-        point, plain, drafts=cell.speculative.tokens, model_break_even=limit.break_even if limit else None
+        own, plain, drafts=cell.speculative.tokens, model_break_even=limit.break_even if limit else None
     )
     return [f"{cell.speculative.label()} at concurrency {point.concurrency}: {effect.sentence}"]
+
+
+def _over_launches(points: Sequence[DecodePoint]) -> DecodePoint | None:
+    """The mean of launches, in the two figures that speculation is judged by: one start is no result."""
+    rates = [point.decode_tok_s for point in points if point.decode_tok_s is not None]
+    if not rates:
+        return None
+    accepted = [p.acceptance for p in points if p.acceptance and p.acceptance.length and p.acceptance.rate is not None]
+    length = fmean([one.length for one in accepted if one.length]) if accepted else None
+    rate = fmean([one.rate for one in accepted if one.rate is not None]) if accepted else None
+    return replace(
+        points[0],
+        decode_tok_s=fmean(rates),
+        acceptance=Acceptance(rate=rate, length=length) if accepted else None,
+    )
 
 
 def _launches(record: RunRecord, cell: Cell) -> list[Verdict]:

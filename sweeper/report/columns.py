@@ -51,7 +51,9 @@ def legend(table: Table) -> list[str]:
         lines.append("= the evidence does not separate these cells")
     if any(line.row.provisional for line in table.lines):
         raced = any(line.row.launches > 1 for line in table.lines)
-        more = "repeats went to the contenders" if raced else "places are provisional (more: --launches 3 --resume)"
+        up = all(line.cell.url for line in table.lines if line.row.provisional)
+        how = "a server that was up is measured once" if up else "more: --launches 3 --resume"
+        more = "repeats went to the contenders" if raced and not up else f"places are provisional ({how})"
         lines.append(f"? one launch: no spread is known, {more}")
     if any(line.row.interval for line in table.lines):
         lines.append("± and [ ] are 95 % intervals over launches, of the mean and of the ratio to the best")

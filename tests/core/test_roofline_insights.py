@@ -158,6 +158,14 @@ def test_speculation_is_explained_against_the_paired_cell() -> None:
     assert "its bytes explain 1.4" in told[-1]
 
 
+def test_what_speculation_did_is_said_of_all_launches_and_not_of_the_last_one() -> None:
+    slow, fast = point(39.5, length=2.4), point(61.5, length=2.6)
+    made = record({PLAIN: point(50.5), DRAFTED: slow})
+    another_launch(made, DRAFTED, fast)
+    (told,) = [text for text in enricher(made)(DRAFTED, fast) if text.startswith("mtp2")]
+    assert told.startswith("mtp2 at concurrency 1: neither helps nor hurts (1.00x): 2.50 tokens a step")
+
+
 @pytest.mark.parametrize(("reference", "raised"), [(None, True), ("self", False)])
 def test_idle_gpus_are_seen_against_the_reference(reference: str | None, raised: bool) -> None:
     slow = replace(PLAIN, moe_backend="triton")
