@@ -8,6 +8,7 @@ request is also a generation that is looked at for collapse.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,10 @@ from sweeper.probes.scoring import Scorer, Scores, says_nan
 from sweeper.probes.text import prompts_for
 
 BATCHES = (1, 4, 8)
+FEWER = (10, 5, 1)
+"""Candidates to ask for where a server lists fewer than golden."""
+_LISTS = re.compile(r"(?i)log_?probs?|top_n|candidates")
+_VOCABULARY = re.compile(r"(?i)vocab|token id|out of range")
 MAX_RESTARTS = 3
 MAX_FOLLOWED = 24
 """Restarts of one round: a broken server leaves golden's path everywhere, and that is known after a few."""
@@ -60,6 +65,8 @@ class _Found:
     failed: list[RequestProblem] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     asked: int = 0
+    top_k: int = 0
+    """Candidates that golden and server both list."""
 
     def keep(self, answers: list[Scores | RequestProblem]) -> list[Scores | None]:
         """The answers, None for those that failed; the failures are counted."""
@@ -137,10 +144,10 @@ def _graded(found: _Found, limits: Limits | None) -> Check:
 
 
 def _numeric(base_url: str, name: str, golden: GoldenFile, options: CheckOptions, say: Callable[[str], None]) -> _Found:
-    scorer = Scorer(base_url, name, top_k=golden.top_k)
-    found = _Found()
+    found = _Found(top_k=golden.top_k)
+    scorer = _scorer(base_url, name, golden, found)
     try:
-        if scorer.detect(golden.cases[0].prompt_ids):
+        if scorer.dialect:
             for batch in options.batches:
                 say(f"prefill, {batch} at a time")
                 _prefill(scorer, golden.cases, batch, found)
@@ -160,6 +167,43 @@ def _numeric(base_url: str, name: str, golden: GoldenFile, options: CheckOptions
     return found
 
 
+def _scorer(base_url: str, name: str, golden: GoldenFile, found: _Found) -> Scorer:
+    """One that asks for as many candidates as the server lists, golden's number at most.
+
+    Raises UsageError where the server has fewer tokens than the golden prompts: another model.
+    """
+    ids = golden.cases[0].prompt_ids
+    for top_k in [golden.top_k, *(number for number in FEWER if number < golden.top_k)]:
+        scorer = Scorer(base_url, name, top_k=top_k)
+        told = None if scorer.detect(ids) else _one_token(scorer, ids)
+        if told and _about(told, _VOCABULARY):
+            scorer.close()
+            raise UsageError(
+                f"{base_url} does not know the golden prompts' tokens: {told.message}",
+                hint="The golden file belongs to another checkpoint than the one that is served.",
+            )
+        if told is None or not _about(told, _LISTS):
+            if top_k < golden.top_k:
+                found.top_k = top_k
+                found.unchecked.append(f"the server lists {top_k} candidates a token, golden {golden.top_k}")
+            return scorer
+        scorer.close()
+    return Scorer(base_url, name, top_k=golden.top_k)
+
+
+def _about(told: RequestProblem, words: re.Pattern[str]) -> bool:
+    return told.status is not None and 400 <= told.status < 500 and words.search(told.message) is not None
+
+
+def _one_token(scorer: Scorer, ids: list[int]) -> RequestProblem | None:
+    """What a server that scores no prompts says to one generated token with as many candidates."""
+    try:
+        scorer.greedy(ids, 1)
+    except RequestProblem as told:
+        return told
+    return None
+
+
 def _shares(options: CheckOptions) -> list[tuple[int, int]]:
     """(batch, generations): two rounds for each batch size, at least 4, and the rest at the largest."""
     smaller = [(batch, max(4, 2 * batch)) for batch in sorted(options.batches)[:-1]]
@@ -177,7 +221,7 @@ def _prefill(scorer: Scorer, cases: list[Case], batch: int, found: _Found) -> No
                     Position(
                         golden=expected,
                         measured=scores.logprobs[index],
-                        golden_top=tuple(case.prompt_top[index] or ()),
+                        golden_top=tuple(case.prompt_top[index] or ())[: found.top_k],
                         measured_top=scores.tops[index],
                     )
                 )
@@ -202,7 +246,7 @@ def _decode(
                 continue
             if attempt == 0:
                 found.generations.append(_generation(case, scores, options))
-            left = _follow(case, start, scores, positions)
+            left = _follow(case, start, scores, positions, found.top_k)
             if left is not None:
                 following[case.id, left] = (case, left)
         jobs = list(following.values())[: min(count, MAX_FOLLOWED)]
@@ -211,7 +255,7 @@ def _decode(
     return positions
 
 
-def _follow(case: Case, start: int, scores: Scores, found: list[Position]) -> int | None:
+def _follow(case: Case, start: int, scores: Scores, found: list[Position], top_k: int) -> int | None:
     """Score the positions that share golden's prefix; the place after a divergence, or None at the end."""
     for offset, token in enumerate(scores.ids):
         index = start + offset
@@ -224,7 +268,7 @@ def _follow(case: Case, start: int, scores: Scores, found: list[Position]) -> in
             Position(
                 golden=case.greedy_logprobs[index],
                 measured=measured,
-                golden_top=tuple(case.greedy_top[index]) if index < len(case.greedy_top) else (),
+                golden_top=tuple(case.greedy_top[index][:top_k]) if index < len(case.greedy_top) else (),
                 measured_top=_emitted_first(top, token),
             )
         )

@@ -179,3 +179,33 @@ def test_the_json_object_has_the_documented_keys_and_is_strict_json(tmp_path: Pa
     found = as_json(check(tmp_path, healthy))
     assert {"schema", "verdict", "nll", "kl_topk", "argmax_agreement", "degenerate", "nan", "unchecked"} <= set(found)
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("scores_prompts", [True, False])
+def test_a_server_with_shorter_lists_is_compared_over_what_it_lists(tmp_path: Path, scores_prompts: bool) -> None:
+    """vLLM with `--max-logprobs 1` refuses a request for more; others just answer with fewer."""
+
+    def answer(route: str, body: dict[str, Any]) -> Answer:
+        if max(body.get("prompt_logprobs") or 0, body.get("logprobs") or 0) > 1:
+            return 400, {"error": {"message": "Requested logprobs of 3, which is greater than max allowed: 1"}}
+        status, content = healthy(route, body)
+        if status == 200 and not scores_prompts:
+            content["choices"][0].pop("prompt_logprobs", None)
+        return status, content
+
+    found = check(tmp_path, answer)
+    assert found.verdict == "right"
+    assert "the server lists 1 candidates a token, golden 3" in found.unchecked
+    assert {name.split()[0] for name in found.groups} == ({"prefill", "decode"} if scores_prompts else {"decode"})
+
+
+def test_a_golden_file_of_a_model_with_more_tokens_is_named_as_such(tmp_path: Path) -> None:
+    """Text would pass for right, and nothing would have been compared."""
+
+    def answer(route: str, body: dict[str, Any]) -> Answer:
+        if route == "/v1/completions" and not isinstance(body["prompt"], str):
+            return 400, {"error": {"message": "Token id 63 is out of vocabulary"}}
+        return healthy(route, body)
+
+    with pytest.raises(UsageError, match="does not know the golden prompts' tokens"):
+        check(tmp_path, answer, text=True)
