@@ -30,6 +30,7 @@ from sweeper.core.numerics import (
     grade,
     went_own_way,
 )
+from sweeper.core.numerics_routing import Expert
 from sweeper.core.sanity import problem
 from sweeper.probes.openai import Client, RequestProblem
 from sweeper.probes.scoring import Scorer, Scores, says_nan
@@ -215,6 +216,7 @@ def _prefill(scorer: Scorer, cases: list[Case], batch: int, found: _Found) -> No
     jobs = [case for case in cases for _ in range(max(1, batch // len(cases)))]
     positions = []
     for case, scores in zip(jobs, found.keep(scorer.prompts([c.prompt_ids for c in jobs], batch)), strict=True):
+        routed = _routed(case)
         for index, expected in enumerate(case.prompt_logprobs):
             if scores is not None and expected is not None and index < len(scores.logprobs):
                 positions.append(
@@ -223,10 +225,20 @@ def _prefill(scorer: Scorer, cases: list[Case], batch: int, found: _Found) -> No
                         measured=scores.logprobs[index],
                         golden_top=tuple(case.prompt_top[index] or ())[: found.top_k],
                         measured_top=scores.tops[index],
+                        experts=routed.get(index - 1, ()),
                     )
                 )
     if positions:
         found.groups[f"prefill batch {batch}"] = figures(positions, typical=True)
+
+
+def _routed(case: Case) -> dict[int, tuple[Expert, ...]]:
+    """By place in the prompt: the experts of the token there, which decide what is foretold of the next one."""
+    places: dict[int, tuple[Expert, ...]] = {}
+    for layer, rows in case.prompt_experts.items():
+        for place, experts in enumerate(rows):
+            places[place] = (*places.get(place, ()), *((layer, expert) for expert in experts))
+    return places
 
 
 def _decode(

@@ -53,6 +53,8 @@ class Case(_Model):
     prompt_ids: list[int]
     prompt_logprobs: list[float | None]
     prompt_top: list[TopK | None]
+    prompt_experts: dict[int, list[list[int]]] = Field(default_factory=dict)
+    """By MoE layer: the experts that the reference chose for each prompt token. Of drawn weights only."""
     greedy_ids: list[int] = Field(default_factory=list)
     greedy_logprobs: list[float] = Field(default_factory=list)
     greedy_top: list[TopK] = Field(default_factory=list)

@@ -90,7 +90,8 @@ def chain_prompts(vocab_size: int, seed: int, plan: Plan = FULL) -> list[list[in
 def _chain_cases(model: Any, seed: int, plan: Plan) -> list[Case]:
     prompts = chain_prompts(model.config.vocab_size, seed, plan)
     first = len(plan.lengths)
-    scored = [*_score(model, prompts[:first]), *_score(model, prompts[first:])]
+    routing = reference.Routing(model)
+    scored = [*_score(model, prompts[:first], routing), *_score(model, prompts[first:], routing)]
     greedy = [None] * first + _continue(model, prompts[first:], plan.greedy_tokens)
     return [
         Case(id=f"chain-{number:02d}", prompt_ids=ids, **prompt, **(more or {}))
@@ -120,7 +121,7 @@ def _speaking_cases(model: Any, folder: Path) -> list[Case]:
     return cases
 
 
-def _score(model: Any, prompts: list[list[int]]) -> list[dict[str, Any]]:
+def _score(model: Any, prompts: list[list[int]], routing: reference.Routing | None = None) -> list[dict[str, Any]]:
     """All prompts in one forward, padded on the right: causal models never look there."""
     import torch
 
@@ -128,13 +129,15 @@ def _score(model: Any, prompts: list[list[int]]) -> list[dict[str, Any]]:
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in prompts])
     logits = model(input_ids=ids, use_cache=False).logits
     answers = []
-    for row, values in zip(prompts, logits, strict=True):
+    experts = {layer: tensor.view(*ids.shape, -1) for layer, tensor in routing.chosen.items()} if routing else {}
+    for number, (row, values) in enumerate(zip(prompts, logits, strict=True)):
         table = torch.log_softmax(values[: len(row) - 1].double(), -1)
         chosen = table.gather(1, torch.tensor(row[1:])[:, None])[:, 0].tolist()
         answers.append(
             {
                 "prompt_logprobs": [None, *(_round(value) for value in chosen)],
                 "prompt_top": [None, *_top(table)],
+                "prompt_experts": {layer: chosen[number, : len(row)].tolist() for layer, chosen in experts.items()},
             }
         )
     return answers

@@ -125,6 +125,20 @@ def load(folder: Path) -> Any:
     return model.eval()
 
 
+class Routing:
+    """Collects the experts that every forward chooses, by layer: tensors [rows * tokens, top-k]."""
+
+    def __init__(self, model: Any) -> None:
+        self.chosen: dict[int, Tensor] = {}
+        for path, module in model.named_modules():
+            if isinstance(getattr(module, "gate_up_proj", None), LazyExperts):
+                layer = int(re.findall(r"\.layers\.(\d+)\.", path)[0])
+                module.register_forward_pre_hook(lambda _, args, layer=layer: self._note(layer, args))
+
+    def _note(self, layer: int, args: tuple[Any, ...]) -> None:
+        self.chosen[layer] = next(arg for arg in args[1:] if not arg.is_floating_point())
+
+
 def disk_name(name: str, checkpoint: Checkpoint) -> str:
     """Name in the file of a parameter of the class."""
     for candidate in (name, name.replace(".mlp.gate.e_score", ".mlp.e_score")):

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sweeper.core.numerics_routing import Expert, WrongExpert, wrong_expert
+
 Top = tuple[tuple[int, float], ...]
 """(token id, log-probability), best first."""
 
@@ -66,6 +68,8 @@ class Position:
     """None: the server did not say. nan: it said NaN."""
     golden_top: Top = ()
     measured_top: Top = ()
+    experts: tuple[Expert, ...] = ()
+    """(layer, number) of those that the reference routed the token to; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,9 @@ class Figures:
     kl_typical: float | None = None
     """Mean KL without the 5 % largest: routing flips, which any rounding causes, are left out; what moves every token
     a little is not."""
+
+    wrong_expert: WrongExpert | None = None
+    """The expert whose tokens are off where the others are not."""
 
     @property
     def shift(self) -> float | None:
@@ -129,6 +136,7 @@ def figures(positions: Iterable[Position], *, typical: bool = False) -> Figures:
     golden: list[float] = []
     measured: list[float] = []
     divergences: list[float] = []
+    routed: list[tuple[Expert, ...]] = []
     agreed: list[bool] = []
     nan = False
     for position in positions:
@@ -141,6 +149,7 @@ def figures(positions: Iterable[Position], *, typical: bool = False) -> Figures:
         measured.append(max(position.measured, FLOOR_LOGPROB))
         if position.golden_top and position.measured_top:
             divergences.append(kl_topk(position.golden_top, position.measured_top))
+            routed.append(position.experts)
             if _decided(position.golden_top):
                 agreed.append(position.golden_top[0][0] == position.measured_top[0][0])
     return Figures(
@@ -153,6 +162,7 @@ def figures(positions: Iterable[Position], *, typical: bool = False) -> Figures:
         kl_typical=_mean(sorted(divergences)[: math.ceil(TYPICAL * len(divergences))])
         if typical and divergences
         else None,
+        wrong_expert=wrong_expert(divergences, routed),
     )
 
 
@@ -258,10 +268,20 @@ def _grade_group(name: str, group: Figures, limits: Limits) -> tuple[Grade, list
     if typical is not None and bound is not None and group.positions >= MIN_TYPICAL and typical > bound:
         found = worse(found, "degraded")
         why.append(f"{name}: KL without the largest 5 % {typical:.2e} nats, tolerance {bound:.1e}")
+    if group.wrong_expert:
+        found = worse(found, "degraded")
+        why.append(f"{name}: {_told(group.wrong_expert)}")
     if agreement is not None and agreement < limits.argmax_agreement:
         found = worse(found, "garbage" if agreement < limits.argmax_agreement / 2 else "degraded")
         why.append(f"{name}: best token agrees at {agreement:.1%} of positions, at least {limits.argmax_agreement:.0%}")
     return found, why
+
+
+def _told(found: WrongExpert) -> str:
+    return (
+        f"the {found.tokens} tokens routed to expert {found.expert} of layer {found.layer} are {found.ratio:.1f} times "
+        f"as far off as the others (t = {found.t:.1f})"
+    )
 
 
 def _decided(top: Top) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sweeper.canary.make import Order, make  # noqa: E402
 from sweeper.canary.record import FULL, chain_prompts, text_prompts  # noqa: E402
 from sweeper.canary.speaking import speaking_dir  # noqa: E402
 from sweeper.core.errors import EnvironmentNotReady, UsageError  # noqa: E402
+from sweeper.core.numerics_routing import LEAST  # noqa: E402
 
 BASE = {
     "vocab_size": 32000, "hidden_size": 128, "num_hidden_layers": 40, "num_attention_heads": 4,
@@ -265,3 +267,20 @@ def test_a_disk_that_fills_up_is_told_in_one_line(tmp_path: Path, monkeypatch: p
     with pytest.raises(EnvironmentNotReady, match=r"cannot be written: .*No space left on device"):
         make(Order(like="tiny", out=tmp_path / "canary"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_drawn_weights_come_with_the_experts_that_the_reference_chose(tmp_path: Path, kind: str) -> None:
+    """Each expert of each layer sees enough tokens for a wrong one to be told from rounding."""
+    make(Order(like=config_file(tmp_path, kind), out=tmp_path / "out"))
+    made = golden.load(tmp_path / "out" / golden.FILE_NAME)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    dense = config.get("first_k_dense_replace") or 0
+    seen: Counter[tuple[int, int]] = Counter()
+    for case in made.cases:
+        assert sorted(case.prompt_experts) == list(range(dense, config["num_hidden_layers"]))
+        for layer, rows in case.prompt_experts.items():
+            assert [len(set(row)) for row in rows] == [config["num_experts_per_tok"]] * len(case.prompt_ids)
+            seen.update((layer, expert) for row in rows for expert in row)
+    assert len(seen) == cut.expert_count(config) * (config["num_hidden_layers"] - dense)
+    assert min(seen.values()) >= LEAST
