@@ -64,6 +64,8 @@ class RunResult:
 
 def run_sweep(options: RunOptions) -> RunResult:
     """A new run, or the rest of one. Raises UsageError, EnvironmentNotReady, RecordUnusable."""
+    begun = rundir.find(options.logs, options.resume) if options.resume else None
+    options = _as_begun(options, begun) if begun else options
     matrix = _with_options(load_matrix(options.matrix), options)
     expansion = select(expand(matrix, tools.hardware(matrix), tools.geometry_of), options.only)
     if not expansion.cells:
@@ -72,7 +74,7 @@ def run_sweep(options: RunOptions) -> RunResult:
             hint=f"The reasons: sweeper plan {options.matrix}",
         )
     text = options.matrix.read_bytes()
-    run = _resumed(options, text) if options.resume else _created(options, matrix, text)
+    run = _resumed(options, begun, text) if begun else _created(options, matrix, text)
     console = Console()
     lock = Lock(run.path)
     try:
@@ -112,7 +114,7 @@ def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansio
             go(sweep)
         return False
     except KeyboardInterrupt:
-        console.note(f"interrupted; servers are stopped. Continue: sweeper run {options.matrix} --resume {run.run_id}")
+        console.note(f"interrupted; servers are stopped. Continue: sweeper run {options.matrix} --resume {run.path}")
         return True
     finally:
         log.close()
@@ -161,18 +163,39 @@ def _created(options: RunOptions, matrix: Matrix, text: bytes) -> RunDir:
         "host": tools.host_facts(),
         "hardware": codec.dump(matrix.hardware),
         "launcher": options.launcher,
+        "image": options.image,
+        "gpus": options.gpus,
         "only": options.only,
     }
     return rundir.create(options.logs, run_id, text, facts)
 
 
-def _resumed(options: RunOptions, text: bytes) -> RunDir:
-    run = rundir.find(options.logs, options.resume or "")
+def _as_begun(options: RunOptions, run: RunDir) -> RunOptions:
+    """What the run was begun with holds for the rest of it; raises UsageError for another launcher or image."""
+    facts = run.run_json()
+    for name in ("launcher", "image"):
+        given, then = getattr(options, name), facts.get(name)
+        if given and name in facts and given != then:
+            raise UsageError(
+                f"{run.run_id} was begun {f'with --{name} {then}' if then else f'without --{name}'}; one run has one",
+                hint=f"Leave --{name} out, or begin another run.",
+            )
+    gpus = options.gpus or tuple(facts.get("gpus") or ()) or None
+    return replace(
+        options,
+        launcher=options.launcher or facts.get("launcher"),
+        image=options.image or facts.get("image"),
+        only=options.only or facts.get("only"),
+        gpus=gpus,
+    )
+
+
+def _resumed(options: RunOptions, run: RunDir, text: bytes) -> RunDir:
     facts = run.run_json()
     if facts.get("matrix_sha256") != hashlib.sha256(text).hexdigest():
         raise UsageError(
             f"{options.matrix} is not the matrix that {run.run_id} was started with",
-            hint=f"Use the copy in the run: sweeper run {run.path / 'matrix.yaml'} --resume {run.run_id}",
+            hint=f"Use the copy in the run: sweeper run {run.path / 'matrix.yaml'} --resume {run.path}",
         )
     return run
 

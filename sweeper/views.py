@@ -21,6 +21,7 @@ from sweeper.insights_machine import machine_lines, machine_notes
 from sweeper.report.columns import number
 from sweeper.report.model import Model, build, effective, requested
 from sweeper.savings import saving
+from sweeper.store.eventlog import holder
 from sweeper.store.record import RunRecord, TrialRecord
 
 JUDGED_ALIKE = 0.005
@@ -117,7 +118,15 @@ def status(record: RunRecord) -> dict[str, Any]:
         if outcome == "running" and last:
             running = {"trial": last.trial, "label": cell.label(), "phase": last.phase, "since": last.started_utc}
         rows.append({"cell": cell_id, "label": cell.label(), "outcome": outcome, "cause": cause, "trials": len(trials)})
-    return {"schema": 1, "run": record.run.run_id, "finished": record.finished, "running": running, "cells": rows}
+    return {
+        "schema": 1,
+        "run": record.run.run_id,
+        "finished": record.finished,
+        "held_by": holder(record.run.path),
+        "running": running,
+        "cells": rows,
+        "resume": f"sweeper run {record.facts.get('matrix_path', 'MATRIX')} --resume {record.run.path}",
+    }
 
 
 def status_text(status: Mapping[str, Any]) -> str:
@@ -127,18 +136,18 @@ def status_text(status: Mapping[str, Any]) -> str:
     for row in rows:
         tally[row["outcome"]] = tally.get(row["outcome"], 0) + 1
     head = ", ".join(f"{count} {name}" for name, count in tally.items())
-    state = "finished" if status["finished"] else "not finished"
+    held = status["held_by"]
+    state = "finished" if status["finished"] else f"running, {held}" if held else "cut off"
     lines = [f"{status['run']}: {state}; {head}"]
     lines += [
         f"  {row['outcome']:<13}{row['cell']}  {row['label']}" + (f"   {row['cause']}" if row["cause"] else "")
         for row in rows
     ]
-    if status["running"]:
-        lines.append(
-            f"now: {status['running']['label']} in {status['running']['phase']}, since {status['running']['since']}"
-        )
-    if not status["finished"]:
-        lines.append(f"continue a run that was cut off: sweeper run MATRIX --resume {status['run']}")
+    now = status["running"]
+    if now:
+        lines.append(f"{'now' if held else 'cut off in'}: {now['label']} in {now['phase']}, since {now['since']}")
+    if not status["finished"] and not held:
+        lines.append(f"continue: {status['resume']}")
     return "\n".join(lines) + "\n"
 
 

@@ -6,9 +6,11 @@ the last fsync, which happens at the end of every trial. A line that does not pa
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,6 +66,32 @@ class Lock:
     def release(self) -> None:
         """Give the folder up. Idempotent."""
         self._file.close()
+
+
+def holder(folder: Path) -> str | None:
+    """Which process of this machine holds a run folder, as `pid 812 on host`; None: nobody.
+
+    Looks only: taking the lock to try it could refuse a sweep that begins at that moment.
+    """
+    path = (folder / "lock").resolve()
+    try:
+        told = path.read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    found = re.fullmatch(r"pid (\d+) on (.*)", told)
+    if found is None or found[2] != socket.gethostname():
+        return None
+    try:
+        entries = list(Path(f"/proc/{found[1]}/fd").iterdir())
+    except PermissionError:
+        return told  # somebody else's process: it lives, and its files are not ours to see
+    except OSError:
+        return None
+    for entry in entries:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if entry.readlink() == path:
+                return told
+    return None
 
 
 class EventLog:

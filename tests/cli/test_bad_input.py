@@ -255,3 +255,13 @@ def test_a_second_sweep_on_a_run_is_refused_with_the_holder(tmp_path: Path, caps
     said = capsys.readouterr().err
     assert f"is in use by pid {os.getpid()}" in said
     assert "sweeper status" in said
+
+
+def test_the_rest_of_a_run_is_what_it_was_begun_as(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = matrix(tmp_path, [{"name": "a"}, {"name": "b"}])
+    assert swept(path, capsys, "--only", "a", "--launcher", "process")[0] == 0
+    logs = ("--logs", str(tmp_path / "logs"))
+    assert main(["run", str(path), "--resume", "last", "--launcher", "attach", *logs]) == 2
+    assert "was begun with --launcher process" in capsys.readouterr().err
+    code, told, _ = swept(path, capsys, "--resume", "last")
+    assert (code, list(told)) == (0, ["a"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sweeper.cli.main import main
 from sweeper.core import codec
 from sweeper.core.identity import cell_id
 from sweeper.store import rundir
-from sweeper.store.eventlog import EventLog
+from sweeper.store.eventlog import EventLog, Lock
 
 MATRIX = b"engine: vllm\nmodel: m\n"
 
@@ -73,10 +74,29 @@ def test_an_unknown_form_or_run_is_one_message(logs: Path, capsys: pytest.Captur
 
 def test_status_lists_the_ids_that_show_takes(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "status", "--logs", logs)
-    assert "not finished; 1 PASS, 1 FAIL, 1 waiting" in shown
+    assert "cut off; 1 PASS, 1 FAIL, 1 waiting" in shown
     line = next(line for line in shown.splitlines() if line.strip().startswith("FAIL"))
     assert "cutlass-tma-ws-init" in said(capsys, "show", line.split()[1], "--logs", logs)
-    assert "continue a run that was cut off" in shown
+    assert f"continue: sweeper run MATRIX --resume {next(logs.iterdir())}\n" in shown
+
+
+def test_status_tells_a_sweep_that_runs_from_one_that_was_cut_off(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = rundir.RunDir(next(logs.iterdir()))
+    begun = {"cell_id": cell_id(runs.MARLIN), "attempt": 1}
+    log = EventLog(run.events)
+    log.append("trial_started", begun, utc="2026-11-21T08:02:00Z", mono_s=9.0, trial="m-1")
+    log.close()
+    lock = Lock(run.path)
+    shown = said(capsys, "status", "--logs", logs)
+    assert f"running, pid {os.getpid()} on " in shown
+    assert "\nnow: " in shown
+    assert "continue" not in shown
+    lock.release()
+    shown = said(capsys, "status", "--logs", logs)
+    assert "\ncut off in: " in shown
+    assert "\nnow: " not in shown
 
 
 def test_judging_again_changes_nothing_unless_told_to(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:

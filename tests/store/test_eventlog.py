@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.errors import EnvironmentNotReady, RecordUnusable
-from sweeper.store.eventlog import EventLog, Lock, read_events, torn_lines
+from sweeper.store.eventlog import EventLog, Lock, holder, read_events, torn_lines
 
 
 def write(path: Path, *kinds: str) -> None:
@@ -69,6 +71,16 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_folder(tmp_path: Path
             Lock(tmp_path)
         holder.kill()
     Lock(tmp_path).release()
+
+
+def test_who_holds_a_folder_is_seen_without_touching_the_lock(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    lock = Lock(tmp_path)
+    assert holder(tmp_path) == f"pid {os.getpid()} on {socket.gethostname()}"
+    lock.release()
+    assert holder(tmp_path) is None, "what the file says outlives the hold"
+    (tmp_path / "lock").write_text("pid 1 on another-host")
+    assert holder(tmp_path) is None
 
 
 def test_a_read_only_folder_is_one_sentence(tmp_path: Path) -> None:
