@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from sweeper.core.errors import LaunchFailed
-from sweeper.launchers import processes
+from sweeper.launchers import processes, scratch
 from sweeper.launchers.docker_client import FAILURES, connect
 from sweeper.launchers.docker_spec import CACHE_LABEL
 from sweeper.launchers.labels import LABEL_OWNER, LABEL_RUN, LABEL_TRIAL, owner_alive
@@ -67,6 +67,8 @@ def remove_left(run_id: str | None = None, *, also_live: bool = False, dry_run: 
     for item in doomed:
         if item.kind == "container":
             _remove_container(item.id)
+    if run_id is None:
+        scratch.remove_of_dead_sweeps()
     still = {(item.kind, item.id) for item in find(run_id)[0]}
     failed = tuple(item for item in doomed if (item.kind, item.id) in still)
     removed = tuple(item for item in doomed if item not in failed)

@@ -17,7 +17,7 @@ from typing import Any
 from sweeper.core.errors import LaunchFailed
 from sweeper.core.ports import Exit, Launch
 from sweeper.core.values import LaunchPlan
-from sweeper.launchers import common, processes
+from sweeper.launchers import common, processes, scratch
 from sweeper.launchers.environment import gpu_environment, inherited, with_own_bin
 from sweeper.launchers.labels import Mark, this_owner
 
@@ -45,8 +45,13 @@ class ProcessLauncher:
             k: common.fill(v, port=port, host=common.LOOPBACK) for k, v in plan.env.items()
         }
         mark = Mark(run_id=run_id, trial=trial, owner=this_owner(), log=str(log_path.resolve()))
-        env = self._base(argv) | chosen | mark.environ()
-        child = _spawn(argv, env=env, cwd=plan.cwd, log_path=log_path)
+        room = scratch.make()
+        env = self._base(argv) | scratch.environment(room) | chosen | mark.environ()
+        try:
+            child = _spawn(argv, env=env, cwd=plan.cwd, log_path=log_path)
+        except BaseException:
+            scratch.remove(room)
+            raise
         record = Launch(
             launcher=self.name,
             base_url=f"http://{common.LOOPBACK}:{port}",
@@ -57,7 +62,7 @@ class ProcessLauncher:
             pid=child.pid,
             gpus=gpus,
         )
-        return ProcessHandle(record, child, mark, log_path)
+        return ProcessHandle(record, child, mark, log_path, room)
 
     def _base(self, argv: tuple[str, ...]) -> dict[str, str]:
         env = with_own_bin(inherited(self._environ), argv[0] if argv else "")
@@ -68,11 +73,14 @@ class ProcessLauncher:
 class ProcessHandle:
     """A running native server."""
 
-    def __init__(self, record: Launch, child: subprocess.Popen[bytes], mark: Mark, log_path: Path) -> None:
+    def __init__(
+        self, record: Launch, child: subprocess.Popen[bytes], mark: Mark, log_path: Path, room: Path | None
+    ) -> None:
         self.record = record
         self._child = child
         self._mark = mark
         self._log_path = log_path
+        self._room = room
         self._lock = threading.Lock()
         self._exit: Exit | None = None
         self._left: list[processes.Marked] = []
@@ -91,6 +99,7 @@ class ProcessHandle:
             term_s = 0.0 if "SIGKILL" in ended.how else min(grace_s, _CHILDREN_GRACE_S)
             _, self._left = processes.end(self._family, term_s=term_s)
             self._exit = ended
+            scratch.remove(self._room)
             return ended
 
     def pids(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from sweeper.core.errors import EnvironmentNotReady, LaunchFailed
 from sweeper.core.values import LaunchPlan
-from sweeper.launchers import processes
+from sweeper.launchers import processes, scratch
 from sweeper.launchers.labels import owner_alive, this_owner
 from sweeper.launchers.process import ProcessHandle, ProcessLauncher
 
@@ -50,6 +51,52 @@ def start(log: Path, program: str, *, env: dict[str, str] | None = None, **kwarg
     )
     launcher = ProcessLauncher(**kwargs)  # type: ignore[arg-type]
     return launcher.start(plan, log_path=log, run_id=RUN, trial="one", gpus=())
+
+
+SOCKET = (
+    "import os, socket, time\n"
+    "socket.socket(socket.AF_UNIX).bind(os.environ['VLLM_RPC_BASE_PATH'] + '/' + 'u' * 36)\n"
+    "print('bound', flush=True); time.sleep(60)"
+)
+
+
+def rooms() -> set[Path]:
+    return {path for path in Path(tempfile.gettempdir()).glob(f"sweeper-{this_owner()}-*") if path.is_dir()}
+
+
+def test_sockets_that_an_engine_leaves_go_with_the_server(log: Path) -> None:
+    with start(log, SOCKET) as server:
+        until(lambda: "bound" in log.read_text())
+        (room,) = rooms()
+        assert [path.is_socket() for path in room.iterdir()] == [True]
+        assert str(room) not in server.record.by_hand, "the line is pasted when the folder is gone"
+    assert not rooms()
+    with start(
+        log, "import os; print(os.environ['VLLM_RPC_BASE_PATH'])", env={"VLLM_RPC_BASE_PATH": "/mine"}
+    ) as server:
+        until(lambda: server.poll())
+    assert log.read_text().endswith("/mine\n"), "the matrix has the last word"
+
+
+def test_the_folders_of_dead_sweeps_are_removed_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    owner = this_owner()
+    dead, living, foreign = f"sweeper-{owner}9-x1", f"sweeper-{owner}-x1", "sweeper-notes"
+    for name in (dead, living, foreign):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"sweeper-{owner}9-x2").symlink_to(tmp_path / foreign)
+    scratch.remove_of_dead_sweeps()
+    assert not (tmp_path / dead).exists()
+    assert (tmp_path / living).is_dir()
+    assert (tmp_path / foreign).is_dir()
+
+
+def test_a_folder_too_deep_for_sockets_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert scratch.make() is None
+    assert list(deep.iterdir()) == []
 
 
 def family(trial: str = "one") -> list[processes.Marked]:
