@@ -78,7 +78,7 @@ def _figure(point: DecodePoint, conditions: Conditions) -> Figure:
     own = replace(
         conditions,
         model=canonical_model(conditions.model),
-        concurrency=point.concurrency,
+        concurrency=point.concurrency if point.rate is None else None,
         isl=point.isl if point.isl is not None else conditions.isl,
         osl=point.osl if point.osl is not None else conditions.osl,
         preset=point.preset,

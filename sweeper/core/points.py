@@ -89,6 +89,8 @@ class DecodePoint:
     seed: int | None = None
     server_difference: float | None = None
     """(server - client) / client, both counted between the same two scrapes: `server_tok_s` against the client."""
+    rate: float | None = None
+    """Requests per second of an open loop, in which no number of streams is kept; None: a closed loop."""
 
     @property
     def tok_s(self) -> float | None:

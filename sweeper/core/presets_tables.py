@@ -180,7 +180,8 @@ def _reference(results: Mapping[str, LoadResult]) -> str:
 
 def _remark(point: DecodePoint) -> str:
     flag = source_flag(point.tokens_source)
-    return "; ".join([*point.invalid, *point.errors, *([flag] if flag else [])])
+    loop = [f"open loop, {point.rate:g} requests/s: {_n(point.serving_tok_s, 1)} tok/s served"] if point.rate else []
+    return "; ".join([*point.invalid, *point.errors, *([flag] if flag else []), *loop])
 
 
 def _acceptance(point: DecodePoint) -> str:

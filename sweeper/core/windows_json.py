@@ -48,6 +48,7 @@ def bench_object(point: DecodePoint) -> dict[str, Any]:
         "seed": point.seed,
         "tokens_flag": source_flag(point.tokens_source),
         "server_difference": _round(point.server_difference),
+        "rate": _round(point.rate),
     }
 
 

@@ -81,6 +81,10 @@ FLAGS = {
 }
 
 
+UNCHECKED = frozenset({"server_counter"})
+"""What the counter counted cannot be checked against the counter."""
+
+
 def source_flag(source: str | None) -> str | None:
     """What a reader must know of a count that is not exact; such points are ranked among their own kind only."""
     return FLAGS.get(source or "")
@@ -95,7 +99,12 @@ class Asked:
     isl: int
     osl: int
     seed: int
-    open_loop: bool = False
+    rate: float | None = None
+    """Requests per second of an open loop; None: a closed loop."""
+
+    @property
+    def open_loop(self) -> bool:
+        return self.rate is not None
 
 
 def decode_point(
@@ -112,15 +121,13 @@ def decode_point(
     """
     window = None if asked.open_loop else sustained_window(traces, asked.concurrency)
     source = _source(traces)
-    # What the counter counted cannot be checked against the counter.
-    samples_apart = () if source == "server_counter" else samples
-    check = cross_check(samples_apart, traces, window) if window else None
+    check = cross_check(samples, traces, window) if window and source not in UNCHECKED else None
     rate = decode_tok_s(traces, window)
     isl, osl = _isl(asked, traces), _osl(asked, traces)
     invalid = _why_invalid(asked, traces, window, source, isl)
     if check and check.invalid:
         invalid.append(check.invalid)
-    elif len(samples_apart) >= 2 and (why := cross_check_total(samples[0], samples[-1], traces)):
+    elif len(samples) >= 2 and source not in UNCHECKED and (why := cross_check_total(samples[0], samples[-1], traces)):
         invalid.append(why)
     if window is not None and (why := too_few_running(samples, window)):
         invalid.append(why)
@@ -136,7 +143,8 @@ def decode_point(
         decode_tok_s=rate,
         decode_tok_s_per_stream=rate / asked.concurrency if rate is not None else None,
         serving_tok_s=serving_tok_s(traces),
-        prefill_tok_s=prefill_tok_s(traces, asked.concurrency),
+        # Requests of an open loop wait for each other's prefill: no stretch of time is that of reading.
+        prefill_tok_s=None if asked.open_loop else prefill_tok_s(traces, asked.concurrency),
         ttft_ms=quantiles_ms([t for t in map(ttft_s, traces) if t is not None]),
         itl_ms=quantiles_ms([t for t in map(itl_s, traces) if t is not None] if source != "chunks" else []),
         chunk_gap_ms=quantiles_ms([gap for trace in traces for gap in chunk_gaps_s(trace)]),
@@ -155,6 +163,7 @@ def decode_point(
         series_tok_s=series(traces, window, slices=_slices(window)) if window and source != "chunks" else (),
         steps_s=events_per_s(traces, window) if window else None,
         seed=asked.seed,
+        rate=asked.rate,
         server_difference=check.difference if check else None,
     )
 

@@ -28,8 +28,18 @@ def point(server: ScriptedServer, workload: Workload = SHORT, **options: object)
     return result.points[0]
 
 
+def paced(server: ScriptedServer, workload: Workload = SHORT, **options: object) -> DecodePoint:
+    """The point of a run in which the server kept its script; on a machine that is busy elsewhere it falls behind."""
+    for _ in range(5):
+        server.tally.late_s = 0.0
+        found = point(server, workload, **options)
+        if server.tally.late_s < 0.02:
+            break
+    return found
+
+
 def test_the_rate_of_the_script_comes_back(scripted: Start) -> None:
-    found = point(scripted(rate=150))
+    found = paced(scripted(rate=150))
     assert found.decode_tok_s_per_stream == pytest.approx(150, rel=0.15)
     assert found.tokens_source == "usage"
     assert found.invalid == ()
@@ -44,7 +54,7 @@ def test_the_rate_of_the_script_comes_back(scripted: Start) -> None:
 
 
 def test_several_tokens_in_a_chunk_change_the_gap_and_not_the_rate(scripted: Start) -> None:
-    found = point(scripted(rate=150, tokens_per_chunk=3, draft_tokens=3))
+    found = paced(scripted(rate=150, tokens_per_chunk=3, draft_tokens=3))
     assert found.decode_tok_s_per_stream == pytest.approx(150, rel=0.15)
     assert found.itl_ms.mean == pytest.approx(1000 / 150, rel=0.15)
     assert found.chunk_gap_ms.mean == pytest.approx(3000 / 150, rel=0.15)
@@ -60,7 +70,7 @@ def test_a_role_only_first_chunk_is_not_the_first_token(scripted: Start) -> None
 
 
 def test_reasoning_is_output(scripted: Start) -> None:
-    found = point(scripted(reasoning=20, usage="final", token_ids=False, rate=300), chat=True)
+    found = paced(scripted(reasoning=20, usage="final", token_ids=False, rate=300), chat=True)
     assert found.requests == 4
     assert found.tokens_source == "final_usage"
     assert found.decode_tok_s_per_stream == pytest.approx(300, rel=0.15)
@@ -69,19 +79,19 @@ def test_reasoning_is_output(scripted: Start) -> None:
 
 
 def test_streams_that_end_early_are_counted_as_they_are(scripted: Start) -> None:
-    found = point(scripted(early_stop=30, rate=200))
+    found = paced(scripted(early_stop=30, rate=200))
     assert found.decode_tok_s_per_stream == pytest.approx(200, rel=0.15)
     assert found.osl == 30
     assert any("ended early" in why for why in found.invalid)
 
 
 def test_two_words_a_token_do_not_double_the_count(scripted: Start) -> None:
-    found = point(scripted(words_per_token=2.0, rate=200))
+    found = paced(scripted(words_per_token=2.0, rate=200))
     assert found.decode_tok_s_per_stream == pytest.approx(200, rel=0.15)
 
 
 def test_a_server_without_counts_per_chunk_is_asked_for_token_ids(scripted: Start) -> None:
-    found = point(scripted(usage="final", rate=200))
+    found = paced(scripted(usage="final", rate=200))
     assert found.tokens_source == "token_ids"
     assert found.decode_tok_s_per_stream == pytest.approx(200, rel=0.15)
 
@@ -95,7 +105,7 @@ def test_a_server_that_never_counts_has_no_rate(scripted: Start) -> None:
 @pytest.mark.parametrize("metrics", ["vllm", "sglang"])
 def test_a_server_that_counts_on_its_metrics_page_only_gets_a_flagged_rate(scripted: Start, metrics: str) -> None:
     server = scripted(usage="none", token_ids=False, rate=200, tokens_per_chunk=3, metrics=metrics)
-    found = point(server, dataclasses.replace(SHORT, osl=90, window_s=0.1))
+    found = paced(server, dataclasses.replace(SHORT, osl=90, window_s=0.1))
     assert found.tokens_source == "server_counter"
     assert found.decode_tok_s_per_stream == pytest.approx(200, rel=0.15)
     assert found.server_tok_s is None
@@ -180,6 +190,8 @@ def test_an_open_loop_sends_when_it_is_time_and_has_no_common_window(scripted: S
     assert found.decode_tok_s is None
     assert found.serving_tok_s is not None
     assert found.invalid == ()
+    assert (found.rate, bench_object(found)["rate"], found.prefill_tok_s) == (50.0, 50.0, None)
+    assert point(server).rate is None
 
 
 def test_output_grows_until_it_outlasts_the_prefill_of_the_others(scripted: Start) -> None:
@@ -197,7 +209,7 @@ def test_a_server_without_batching_has_no_common_window_and_is_named(scripted: S
 
 
 def test_several_client_processes_make_one_point(scripted: Start) -> None:
-    found = point(scripted(rate=100), processes=2)
+    found = paced(scripted(rate=100), processes=2)
     assert found.requests == 4
     assert found.decode_tok_s == pytest.approx(400, rel=0.15)
 
@@ -294,7 +306,7 @@ def test_a_server_with_another_models_list_is_believed_when_it_answers(scripted:
 def test_usage_beside_the_finish_reason_is_the_final_count(scripted: Start) -> None:
     refused = ("ignore_eos", "return_token_ids")
     server = scripted(rate=300, usage="final", usage_in_last_choice=True, token_ids=False, reject_fields=refused)
-    found = point(server, dataclasses.replace(SHORT, window_s=0.05))
+    found = paced(server, dataclasses.replace(SHORT, window_s=0.05))
     assert found.tokens_source == "final_usage"
     assert found.osl == 60
     assert found.decode_tok_s_per_stream == pytest.approx(300, rel=0.15)

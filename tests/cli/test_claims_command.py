@@ -329,6 +329,11 @@ def test_one_measured_server_with_conditions_given_by_hand(tmp_path: Path, capsy
     main(["claims", "check", "--against", str(tmp_path / "m2.json"), "--json", *flags])
     other = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
     assert "at the end of each stream" in other["p1-marlin-tp4"]["why"]
+    arriving = BENCH | {"rate": 10.0, "decode_tok_s": None, "serving_tok_s": 50.4}
+    (tmp_path / "m3.json").write_text(json.dumps(arriving) + "\n")
+    main(["claims", "check", "--against", str(tmp_path / "m3.json"), "--json", *flags])
+    told_open = [item["verdict"] for item in json.loads(capsys.readouterr().out) if item["measured"] is not None]
+    assert set(told_open) <= {"unknown condition"}, "requests that arrive keep no number of streams"
     (tmp_path / "c.yaml").write_text("\n".join(pair.replace("=", ": ", 1) for pair in SETS))
     main(["claims", "check", "--against", str(tmp_path / "m.json"), "--json", "--conditions", str(tmp_path / "c.yaml")])
     assert {item["id"]: item for item in json.loads(capsys.readouterr().out)} == told

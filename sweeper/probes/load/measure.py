@@ -236,7 +236,7 @@ class _Job:
             isl=self.workload.isl,
             osl=osl,
             seed=self.seed,
-            open_loop=self.shape == "open",
+            rate=(self.options.rate or 1.0) if self.shape == "open" else None,
         )
         traces = [trace_of(record) for record in run.records]
         return decode_point(asked, traces, _cost(run), samples, energy, self._machine_invalid()), run.records
