@@ -57,7 +57,7 @@ Pids = Callable[[Sequence[int]], tuple[int, ...]]
 def swept(folder: Path, *, on_board: Pids = tuple, strangers: tuple[int, ...] = (), preset: str = "none") -> RunRecord:
     """One cell, one concurrency. `on_board`: the cell's pids -> what the driver lists."""
     workload = Workload(
-        name="short/decode", preset=preset, isl=16, osl=64, concurrency=(2,), window_s=0.3, warmup_s=0, requests=2
+        name="short/decode", preset=preset, isl=16, osl=256, concurrency=(2,), window_s=0.3, warmup_s=0, requests=2
     )
     workload = workload if preset == "energy-e2e" else replace(workload, requests=None)
     matrix = Matrix(
@@ -127,7 +127,7 @@ def test_every_repetition_of_an_energy_run_is_kept_and_counts(tmp_path: Path) ->
     record = swept(tmp_path, preset="energy-e2e")
     traces = read_traces(trace_file(record))
     assert len(traces) == 2
-    assert all(trace.tokens == pytest.approx(128, abs=3) for trace in traces)
+    assert all(trace.tokens == pytest.approx(512, abs=3) for trace in traces)
     (watched,) = (item for item in only(record).observed if isinstance(item, MachineWatched))
     assert len(watched.windows) == 2
     assert app.rejudge(record, (), keep=False) == []

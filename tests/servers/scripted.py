@@ -116,6 +116,8 @@ class Tally:
     steps: int = 0
     running: int = 0
     peak_running: int = 0
+    late_s: float = 0.0
+    """How far the server fell behind its script, at worst: on a machine that is busy elsewhere it cannot keep it."""
 
 
 def _chunk(body: bytes) -> bytes:
@@ -305,6 +307,7 @@ class _App:
             pause = due - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
+            tally.late_s = max(tally.late_s, time.monotonic() - due)
             if faulty and script.error_after is not None and sent >= script.error_after:
                 error = {"error": {"message": "scripted engine error", "type": "InternalServerError", "code": 500}}
                 writer.write(
