@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import cast
 
 from sweeper.core.points import Acceptance, DecodePoint, Energy, TokenSource
@@ -244,6 +244,12 @@ def one_at_a_time(traces: Sequence[StreamTrace]) -> bool:
     return len(spans) > 1 and all(ended <= began for (_, ended), (began, _) in pairwise(spans))
 
 
+def most_at_once(traces: Sequence[StreamTrace]) -> int:
+    """Streams between their first and their last token at one moment, at most."""
+    edges = sorted(edge for t in traces if t.stamps for edge in ((t.stamps[0], 1), (t.decode_end_s, -1)))
+    return max(accumulate(change for _, change in edges), default=0)
+
+
 def _why_invalid(
     asked: Asked, traces: Sequence[StreamTrace], window: Window | None, source: str | None, isl: int | None
 ) -> list[str]:
@@ -263,7 +269,8 @@ def _why_invalid(
             reason = (
                 "each answer ended before the next began (no batching, or an output too short for the prefill)"
                 if one_at_a_time(traces)
-                else f"an output length of {asked.osl} does not outlast the prefill of the others"
+                else f"at most {most_at_once(traces)} did; the server takes no more at once (its limit on sequences, KV "
+                f"memory), or an output length of {asked.osl} does not outlast the prefill of the others"
             )
             why.append(f"there was no moment in which all {asked.concurrency} streams decoded: {reason}")
         elif window.tokens(traces) < MIN_WINDOW_TOKENS * asked.concurrency:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sweeper.core.points import Energy
@@ -175,6 +177,13 @@ def test_a_failed_stream_is_an_error_and_no_window_is_no_rate() -> None:
     assert point.decode_tok_s is None
     assert point.errors == ("1 stream: HTTP 500: no",)
     assert any("1 of 4 streams failed" in why for why in point.invalid)
+
+
+def test_without_a_common_window_the_point_says_how_many_streams_there_were_at_most() -> None:
+    first, second = streams(n=2), [replace(s, stamps=[t + 20 for t in s.stamps], ended_s=99.0) for s in streams(n=2)]
+    found = decode_point(asked(), [*first, *second], IDLE)
+    assert found.decode_tok_s is None
+    assert "in which all 4 streams decoded: at most 2 did; the server takes no more at once" in found.invalid[0]
 
 
 def test_chunks_are_not_tokens() -> None:
