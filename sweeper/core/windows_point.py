@@ -269,8 +269,8 @@ def _why_invalid(
             reason = (
                 "each answer ended before the next began (no batching, or an output too short for the prefill)"
                 if one_at_a_time(traces)
-                else f"at most {most_at_once(traces)} did; the server takes no more at once (its limit on sequences, KV "
-                f"memory), or an output length of {asked.osl} does not outlast the prefill of the others"
+                else f"at most {most_at_once(traces)} did; the server takes no more at once (its limit on sequences, "
+                f"KV memory), or an output length of {asked.osl} does not outlast the prefill of the others"
             )
             why.append(f"there was no moment in which all {asked.concurrency} streams decoded: {reason}")
         elif window.tokens(traces) < MIN_WINDOW_TOKENS * asked.concurrency:
