@@ -36,14 +36,14 @@ def enricher(record: RunRecord) -> Callable[[Cell, DecodePoint], tuple[str, ...]
         limit = limit_of(cell, point, limits)
         return (
             *_limits(point, limit),
-            *_idle(record, cell, point),
-            *_speculation(record, cell, point, limit),
+            *_idle(record, cell, point, limits),
+            *_speculation(record, cell, point, limits),
             *_failed_launches(record, cell, limits),
             *_missing(record, cell, point),
             *_steady(point),
             *_unequal(point),
             *_gpus(point),
-            *_outliers(record, cell, point),
+            *_outliers(record, cell, point, limits),
             *_energy_runs(record, cell, point, stored),
             *_energy_phases(record, cell, point, stored),
         )
@@ -116,20 +116,22 @@ def _limits(point: DecodePoint, limit: SpeedOfLight | None) -> list[str]:
     ]
 
 
-def _idle(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+def _idle(record: RunRecord, cell: Cell, point: DecodePoint, limits: Board | None) -> list[str]:
     """Against the reference cell, or the fastest of the same workload where the matrix names none."""
     share = point.energy.power_share if point.energy else None
-    rates = {cell_id: p.decode_tok_s for cell_id, p in _same_workload(record, point) if p.decode_tok_s is not None}
+    rates = {
+        cell_id: p.decode_tok_s for cell_id, p in _same_workload(record, point, limits) if p.decode_tok_s is not None
+    }
     speed = rates.get(record.reference or "", max(rates.values(), default=None))
     found = underutilised(power_share=share, tok_s=point.decode_tok_s, reference_tok_s=speed)
     return [found.text] if found else []
 
 
-def _speculation(record: RunRecord, cell: Cell, point: DecodePoint, limit: SpeedOfLight | None) -> list[str]:
+def _speculation(record: RunRecord, cell: Cell, point: DecodePoint, limits: Board | None) -> list[str]:
     if cell.speculative is None:
         return []
-    partner = paired_cell(cell, record.cells.items())
-    same = _same_workload(record, point)
+    partner, limit = paired_cell(cell, record.cells.items()), limit_of(cell, point, limits)
+    same = _same_workload(record, point, limits)
     plain = _over_launches([p for cell_id, p in same if cell_id == partner])
     own = _over_launches([p for cell_id, p in same if record.cells[cell_id] == cell]) or point
     effect = mtp_effect(
@@ -206,9 +208,9 @@ def _unequal(point: DecodePoint) -> list[str]:
     return [f"streams are served unequally at concurrency {point.concurrency}: {slowest:.0f} to {fastest:.0f} tok/s"]
 
 
-def _outliers(record: RunRecord, cell: Cell, point: DecodePoint) -> list[str]:
+def _outliers(record: RunRecord, cell: Cell, point: DecodePoint, limits: Board | None) -> list[str]:
     """Launches far from the others; they stay in the mean."""
-    mine = [p for cell_id, p in _same_workload(record, point) if record.cells[cell_id] == cell]
+    mine = [p for cell_id, p in _same_workload(record, point, limits) if record.cells[cell_id] == cell]
     rates = [rate for p in reversed(mine) if (rate := p.decode_tok_s) is not None]
     return [
         f"launch {n + 1} of {len(rates)} is an outlier at concurrency {point.concurrency}: {rates[n]:.0f} tok/s, "
@@ -266,12 +268,13 @@ def _stored_runs(record: RunRecord, trial: str) -> list[RunFigure]:
     return runs_of(read_requests(record.run.path / "trials" / trial / "requests.jsonl.gz"))
 
 
-def _same_workload(record: RunRecord, point: DecodePoint) -> Sequence[tuple[str, DecodePoint]]:
-    """(cell id, its point) of every passed launch that answers the same question; prompts differ by a few tokens."""
+def _same_workload(record: RunRecord, point: DecodePoint, limits: Board | None) -> Sequence[tuple[str, DecodePoint]]:
+    """(cell id, its point) of every launch that counts and answers the same question; prompts differ by few tokens."""
     return [
         (trial.cell_id, other)
         for trial in reversed(list(record.trials.values()))
-        if trial.verdict is not None and trial.verdict.outcome is Outcome.PASS
+        if trial.verdict is not None
+        and _impossible(trial.verdict, record.cells[trial.cell_id], limits).outcome is Outcome.PASS
         for other in trial.verdict.sound
         if (other.preset, other.concurrency, other.osl) == (point.preset, point.concurrency, point.osl)
         and abs((other.isl or 0) - (point.isl or 0)) <= 16

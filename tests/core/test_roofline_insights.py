@@ -166,6 +166,14 @@ def test_what_speculation_did_is_said_of_all_launches_and_not_of_the_last_one() 
     assert told.startswith("mtp2 at concurrency 1: neither helps nor hurts (1.00x): 2.50 tokens a step")
 
 
+def test_a_launch_that_cannot_be_is_no_part_of_what_speculation_did() -> None:
+    drafted = point(39.5, length=2.4)
+    made = record({PLAIN: point(50.5), DRAFTED: drafted})
+    another_launch(made, DRAFTED, point(5000.0, length=2.4))
+    (told,) = [text for text in enricher(made)(DRAFTED, drafted) if text.startswith("mtp2")]
+    assert "hurts (0.78x)" in told
+
+
 @pytest.mark.parametrize(("reference", "raised"), [(None, True), ("self", False)])
 def test_idle_gpus_are_seen_against_the_reference(reference: str | None, raised: bool) -> None:
     slow = replace(PLAIN, moe_backend="triton")
