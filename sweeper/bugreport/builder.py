@@ -8,7 +8,7 @@ from pathlib import Path
 
 NAME = "canary-builder.pyz"
 _PARTS = ("canary", "core")
-_FILES = ("__init__.py", "catalogue.py", "jsonfile.py", "cli/__init__.py", "cli/canary.py")
+_FILES = ("__init__.py", "catalogue.py", "jsonfile.py", "cli/__init__.py", "cli/argtypes.py", "cli/canary.py")
 _DATA = (".txt", ".json", ".jinja")
 _MAIN = """import argparse
 import atexit

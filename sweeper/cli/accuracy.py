@@ -11,16 +11,17 @@ from sweeper.accuracy import result as results
 from sweeper.accuracy.importers import import_file
 from sweeper.accuracy.presets import PRESETS, RunOptions, run_preset
 from sweeper.accuracy.render import against, text_of
+from sweeper.cli.argtypes import positive, server_url
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", required=True, metavar="run|import|compare")
     run_ = commands.add_parser("run", help="ask a server that is up")
-    run_.add_argument("url", metavar="URL", help="base URL, e.g. http://127.0.0.1:8000")
+    run_.add_argument("url", type=server_url, metavar="URL", help="base URL, e.g. http://127.0.0.1:8000")
     run_.add_argument("--preset", required=True, metavar="NAME", help=", ".join(PRESETS))
     run_.add_argument("--model", metavar="NAME", help="served model (default: the first that the server lists)")
-    run_.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="per answer (default 2048)")
-    run_.add_argument("--concurrency", type=int, default=8, metavar="N", help="questions in flight (default 8)")
+    run_.add_argument("--max-tokens", type=positive, default=2048, metavar="N", help="per answer (default 2048)")
+    run_.add_argument("--concurrency", type=positive, default=8, metavar="N", help="questions in flight (default 8)")
     run_.add_argument("--reference", type=Path, metavar="FILE", help="result of the reference, for a paired test")
     run_.add_argument("--json", action="store_true", help="machine-readable; what --reference and compare read")
     importing = commands.add_parser("import", help="read lm-eval or LiveBench result files")

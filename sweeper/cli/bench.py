@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.cli.argtypes import positive
 from sweeper.cli.gpus import add_gpus
 from sweeper.core.errors import EnvironmentNotReady, SweeperError, UsageError
 from sweeper.core.presets import PRESETS, LoadResult, distinct, preset
@@ -22,9 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", help="http://HOST:PORT of an OpenAI-compatible server")
     parser.add_argument("--preset", default="sustained-decode", help="one of: " + ", ".join(PRESETS))
     parser.add_argument("--concurrency", type=_numbers, metavar="N,N", help="live streams; one point each")
-    parser.add_argument("--isl", type=_positive, metavar="N", help="prompt length in tokens")
-    parser.add_argument("--osl", type=_positive, metavar="N", help="output length in tokens")
-    parser.add_argument("--requests", type=_positive, metavar="N", help="requests per point, all run to their end")
+    parser.add_argument("--isl", type=positive, metavar="N", help="prompt length in tokens")
+    parser.add_argument("--osl", type=positive, metavar="N", help="output length in tokens")
+    parser.add_argument("--requests", type=positive, metavar="N", help="requests per point, all run to their end")
     parser.add_argument("--model", help="name in requests; default: the first that the server lists")
     parser.add_argument("--json", action="store_true", help="one object per point, one a line (schema 1)")
     parser.add_argument("--window", type=float, metavar="S", help="longest measuring window in seconds (default 30)")
@@ -45,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stall", type=float, default=60.0, metavar="S", help="silence that ends a stream (default 60)"
     )
-    parser.add_argument("--processes", type=_positive, metavar="N", help="client processes (default: as needed)")
+    parser.add_argument("--processes", type=positive, metavar="N", help="client processes (default: as needed)")
     parser.add_argument("--metrics", default="/metrics", metavar="PATH", help="of the server's counters; '' for none")
     parser.add_argument("--header", action="append", default=[], metavar="'K: V'", help="sent with every request")
     add_gpus(parser, "GPUs whose energy is read")
@@ -155,14 +156,8 @@ def _print_json(result: LoadResult) -> None:
         print(orjson.dumps(bench_object(point)).decode(), flush=True)
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"not a whole number from 1: {text}")
-    return int(text)
-
-
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(_positive(part) for part in text.split(",") if part)
+    numbers = tuple(positive(part) for part in text.split(",") if part)
     if not numbers:
         raise UsageError("--concurrency needs at least one number", hint="Example: --concurrency 1,16,64")
     return numbers

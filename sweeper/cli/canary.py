@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sweeper.canary import source
 from sweeper.canary.speaking import unpack
+from sweeper.cli.argtypes import positive
 
 QUANTS = ("bf16", "fp8", "fp8-block", "nvfp4", "nvfp4-w4a16", "mxfp4", "int4")
 
@@ -19,9 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--like", required=True, metavar="MODEL", help="config.json, model folder or `canary list` name")
     build.add_argument("--out", required=True, type=Path, metavar="DIR", help="new folder for the checkpoint")
     build.add_argument("--quant", choices=QUANTS, default="bf16", help="format of the weights (default bf16)")
-    build.add_argument("--layers", type=int, metavar="N", help="default: fewest with every kind of layer, 4 for tiny")
-    build.add_argument("--experts", type=int, metavar="N", help="default: as the model")
-    build.add_argument("--vocab", type=int, metavar="N", help="at least 1024; default 2048")
+    build.add_argument(
+        "--layers", type=positive, metavar="N", help="default: fewest with every kind of layer, 4 for tiny"
+    )
+    build.add_argument("--experts", type=positive, metavar="N", help="default: as the model")
+    build.add_argument("--vocab", type=positive, metavar="N", help="at least 1024; default 2048")
     build.add_argument("--mtp", action="store_true", help="add a multi-token-prediction layer")
     build.add_argument("--seed", type=int, default=0, help="default 0; the same seed gives the same bytes")
     build.add_argument("--keep-weights", action="store_true", help="change the format of the model's own bf16 weights")

@@ -10,18 +10,19 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sweeper.checking import CheckOptions, as_json, check_server
+from sweeper.cli.argtypes import positive, server_url
 from sweeper.core.errors import UsageError
 from sweeper.core.numerics import Check
 from sweeper.report.columns import number
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="base URL, e.g. http://127.0.0.1:8000")
+    parser.add_argument("url", type=server_url, metavar="URL", help="base URL, e.g. http://127.0.0.1:8000")
     parser.add_argument("--golden", type=Path, metavar="FILE", help="golden vectors of the checkpoint that is served")
     parser.add_argument("--model", metavar="NAME", help="served model (default: the first that the server lists)")
     parser.add_argument("--batches", default="1,4,8", metavar="N,N", help="requests in flight (default 1,4,8)")
     parser.add_argument(
-        "--generations", type=int, default=80, metavar="N", help="generations watched for collapse (80)"
+        "--generations", type=positive, default=80, metavar="N", help="generations watched for collapse (80)"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
 

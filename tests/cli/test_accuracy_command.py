@@ -53,3 +53,35 @@ def test_check_of_nobody_ends_in_one_line_and_exit_3(capsys: pytest.CaptureFixtu
 def test_check_takes_no_batch_that_is_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "http://127.0.0.1:9", "--batches", "1,x"]) == 2
     assert "--batches" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "http://[::1"],
+        ["check", "localhost:8000"],
+        ["check", "ftp://x"],
+        ["check", "http://127.0.0.1:99999"],
+        ["check", "http://127.0.0.1:1", "--generations", "0"],
+        ["accuracy", "run", "http://[::1", "--preset", "ppl-proxy"],
+        ["accuracy", "run", "http://127.0.0.1:1", "--preset", "accuracy-40", "--concurrency", "0"],
+        ["accuracy", "run", "http://127.0.0.1:1", "--preset", "accuracy-40", "--max-tokens", "-1"],
+        ["canary", "build", "--like", "tiny", "--out", "x", "--layers", "0"],
+        ["canary", "build", "--like", "tiny", "--out", "x", "--experts", "-2"],
+        ["canary", "unpack", __file__],
+    ],
+)
+def test_an_argument_that_cannot_be_meant_ends_with_exit_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    assert code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_canary_is_not_unpacked_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["canary", "unpack", "/proc/canary"]) == 3
+    assert "cannot be written" in capsys.readouterr().err

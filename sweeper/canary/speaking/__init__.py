@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import EnvironmentNotReady, UsageError
 
 
 def speaking_dir() -> Path:
@@ -14,11 +14,17 @@ def speaking_dir() -> Path:
 
 
 def unpack(dest: Path) -> Path:
-    """Copy the checkpoint to `dest`, for engines in containers or on other machines. Raises UsageError if in use."""
+    """Copy the checkpoint to `dest`, for engines in containers or on other machines. Raises UsageError if in use,
+    EnvironmentNotReady where nothing can be written."""
+    if dest.is_file():
+        raise UsageError(f"{dest}: a file", hint="Give a new folder")
     if dest.exists() and any(dest.iterdir()):
         raise UsageError(f"{dest}: not empty", hint="Give a new folder")
-    dest.mkdir(parents=True, exist_ok=True)
-    for path in speaking_dir().iterdir():
-        if path.is_file() and path.suffix not in (".py", ".md"):
-            shutil.copyfile(path, dest / path.name)
+    try:
+        dest.mkdir(parents=True, exist_ok=True)
+        for path in speaking_dir().iterdir():
+            if path.is_file() and path.suffix not in (".py", ".md"):
+                shutil.copyfile(path, dest / path.name)
+    except OSError as error:
+        raise EnvironmentNotReady(f"{dest}: cannot be written: {error.strerror}") from None
     return dest
