@@ -206,8 +206,8 @@ def _one_token(scorer: Scorer, ids: list[int]) -> RequestProblem | None:
 
 
 def _shares(options: CheckOptions) -> list[tuple[int, int]]:
-    """(batch, generations): two rounds for each batch size, at least 4, and the rest at the largest."""
-    smaller = [(batch, max(4, 2 * batch)) for batch in sorted(options.batches)[:-1]]
+    """(batch, generations): two rounds for each batch size, at least 8, and the rest at the largest."""
+    smaller = [(batch, max(8, 2 * batch)) for batch in sorted(options.batches)[:-1]]
     largest = max(options.batches)
     return [*smaller, (largest, max(2 * largest, options.generations - sum(count for _, count in smaller)))]
 
@@ -282,6 +282,7 @@ def _follow(case: Case, start: int, scores: Scores, found: list[Position], top_k
                 measured=measured,
                 golden_top=tuple(case.greedy_top[index][:top_k]) if index < len(case.greedy_top) else (),
                 measured_top=_emitted_first(top, token),
+                place=(case.id, index),
             )
         )
         if token != wanted:

@@ -31,7 +31,7 @@ class Plan:
     greedy_tokens: int
 
 
-FULL = Plan(lengths=(12, 24, 24, 48, 48, 96, 96, 160, 256), greedy=4, greedy_length=16, greedy_tokens=24)
+FULL = Plan(lengths=(12, 24, 24, 48, 48, 96, 96, 160, 256), greedy=12, greedy_length=16, greedy_tokens=24)
 SHORT = Plan(lengths=(48, 80, 96, 96, 96), greedy=2, greedy_length=16, greedy_tokens=8)
 """For geometries above `SHORT_ABOVE` parameters, where a float32 forward costs minutes: lengths near each other,
 because all are padded to the longest."""

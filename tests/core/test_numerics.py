@@ -135,3 +135,27 @@ def test_a_loop_entered_by_a_token_that_golden_holds_likely_is_no_collapse() -> 
     assert not went_own_way((1, 5, 6), (1, 5, 6), [likely] * 3)
     assert not degenerate(Generation(ids=(1,) * 24, golden_ids=tuple(range(24)), problem="looping", own_way=True))
     assert degenerate(Generation(ids=(1,) * 24, own_way=True, nan=True))
+
+
+def at(place: object, measured: float) -> Position:
+    return Position(golden=-0.1, measured=measured, place=("case", place))  # type: ignore[arg-type]
+
+
+def test_a_place_where_many_generations_leave_golden_counts_once() -> None:
+    """Twelve repetitions that end at one near-tie made a mean of that place: 3 of 12 healthy servers were accused."""
+    positions = [at(0, -6.1)] * 12 + [at(number, -0.1) for number in range(1, 60)]
+    found = figures(positions)
+    assert found.positions == 60
+    assert found.shift == pytest.approx(6.0 / 60)
+
+
+def test_over_few_places_one_flipped_expert_is_no_fault_and_a_shift_of_all_is() -> None:
+    """Golden files of large geometries hold 16 decoded places."""
+    limits = Limits(nll_shift=0.05, kl_topk=0.04, argmax_agreement=0.9)
+    flipped = figures([at(number, -4.1 if number == 3 else -0.1) for number in range(16)])
+    assert flipped.shift == pytest.approx(0.25)
+    assert grade({"decode": flipped}, [], limits).verdict == "right"
+    shifted = figures([at(number, -0.4 - 0.01 * number) for number in range(16)])
+    assert grade({"decode": shifted}, [], limits).verdict == "degraded"
+    many = figures([at(number, -4.1 if number % 16 == 3 else -0.1) for number in range(160)])
+    assert grade({"decode": many}, [], limits).verdict == "degraded"
