@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,13 @@ def test_the_rounding_of_a_stored_trace_is_no_change_of_a_verdict(joules: float,
         Cell(engine="vllm", model="m"), judged(energy(487.6, "fine")), judged(energy(joules, state))
     )
     assert (found is not None) == changed
+
+
+def test_a_reference_that_decodes_nothing_does_not_drift_by_its_serving_rate() -> None:
+    asked = Asked(preset="sustained-decode", concurrency=1, isl=8, osl=8, seed=0)
+    idle = ClientCost(cpu_s=0, cpu_share=0, lag_p99_s=0)
+    point = replace(decode_point(asked, [], idle), decode_tok_s=0.0, serving_tok_s=50.0, invalid=(), tokens=0)
+    verdict = Verdict(cell_id="ref", trial="ref-1", outcome=Outcome.PASS, phase=Phase.MEASURE, points=(point,))
+    assert views._reference_rates(record_of({"ref": 2.0}), {"ref": [verdict]}) == [0.0]
+    spoiled = replace(verdict, points=(replace(point, invalid=("x",)),))
+    assert views._reference_rates(record_of({"ref": 2.0}), {"ref": [spoiled]}) == []
