@@ -19,7 +19,7 @@ from sweeper import __version__, tools, views
 from sweeper.clock import SystemClock
 from sweeper.config import load_matrix
 from sweeper.core import codec, judge
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import EnvironmentNotReady, UsageError
 from sweeper.core.expand import expand, select, started_by
 from sweeper.core.values import Expansion, Matrix
 from sweeper.core.verdicts import Outcome
@@ -73,12 +73,14 @@ def run_sweep(options: RunOptions) -> RunResult:
             f"nothing to run: all {len(expansion.excluded)} cells are excluded",
             hint=f"The reasons: sweeper plan {options.matrix}",
         )
+    gpus = options.gpus if options.gpus is not None else tools.visible_gpus()
+    _some_can_run(matrix, expansion, gpus)
     text = options.matrix.read_bytes()
     run = _resumed(options, begun, text) if begun else _created(options, matrix, text)
     console = Console()
     lock = Lock(run.path)
     try:
-        interrupted = _sweep(options, run, matrix, expansion, console)
+        interrupted = _sweep(replace(options, gpus=gpus), run, matrix, expansion, console)
     finally:
         console.close()
         lock.release()
@@ -89,10 +91,20 @@ def run_sweep(options: RunOptions) -> RunResult:
     return RunResult(record=record, exit_code=130 if interrupted else exit_code(record))
 
 
+def _some_can_run(matrix: Matrix, expansion: Expansion, gpus: tuple[str, ...]) -> None:
+    """Raises EnvironmentNotReady where no cell can have its GPUs, before an image is fetched for nothing."""
+    cells = [item.cell for item in expansion.cells]
+    reasons = [tools.lacking_gpus(cell, matrix.hardware, gpus[: cell.parallelism.world_size]) for cell in cells]
+    if all(reasons):
+        raise EnvironmentNotReady(
+            f"no cell can run here: {cells[0].label()} {reasons[0]}",
+            hint=f"What works here: sweeper doctor. What the sweep would do: sweeper plan {matrix.path}",
+        )
+
+
 def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansion, console: Console) -> bool:
     clock = SystemClock()
     log = EventLog(run.events)
-    gpus = options.gpus if options.gpus is not None else tools.visible_gpus()
     sweep = Sweep(
         run=run,
         matrix=matrix,
@@ -101,7 +113,7 @@ def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansio
         log=log,
         clock=clock,
         progress=console,
-        gpus=gpus,
+        gpus=options.gpus or (),
         next_cells=scheduler(matrix, expansion),
         compare=tools.compare_requested,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sweeper.canarylaunch import Check, Request, Sink, Tools, try_canary, unchecked
-from sweeper.core.arguments import flag_in
+from sweeper.core.arguments import flag_in, for_machine
 from sweeper.core.canaries import BAD, CanaryLaunch, Refusal
 from sweeper.core.canaries_args import DRAFTS, about_kernels
 from sweeper.core.identity import cell_id
@@ -117,6 +117,7 @@ class Preflight:
         plan = tools.engine(small.engine).plan(small)
         if isinstance(plan, Unsupported):
             return unchecked(plan.reason)
+        plan = for_machine(plan, request.matrix.hardware)
         log = request.log.with_name(name)
         begun_s = tools.clock.mono_s()
         found, by_hand = try_canary(request, small, plan, log, tools, sink, self.check)

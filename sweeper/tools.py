@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from sweeper.core.effective import EffectiveConfig
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Launcher
-from sweeper.core.values import Cell, Hardware, Matrix
+from sweeper.core.values import Cell, Hardware, Matrix, Unsupported
 from sweeper.core.verdicts import Cause, Finding, Verdict
 from sweeper.diagnosis.matcher import LogMatcher
 from sweeper.diagnosis.signature import Signature, load_signatures
@@ -57,6 +58,7 @@ def build(
         text=_text,
         wait_gpus_free=_gpu_waiter(),
         precheck=precheck,
+        lacking=lacking_gpus,
         preflight=make_preflight(matrix, say),
     )
 
@@ -196,6 +198,35 @@ def precheck(cell: Cell) -> seen.LaunchProblem | None:
         return None
     cause = "model-not-found" if "does not exist" in problem else "checkpoint-corrupt"
     return seen.LaunchProblem(cause_id=cause, message=problem, hint="Check `model:` in the matrix, or fetch it again.")
+
+
+_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
+"""Of NVIDIA's driver, of WSL2, of Jetson, of AMD: where one of them is, there is a GPU, whatever NVML says."""
+
+
+def lacking_gpus(cell: Cell, hardware: Hardware, gpus: tuple[str, ...]) -> str | None:
+    """Why the cell cannot have the GPUs that it needs; None: it can, or that is not certain.
+
+    Without any GPU that we see, only a matrix that says how many it is meant for is refused: an engine may run on CPUs.
+    """
+    plan = registry.get(cell.engine).plan(cell)
+    if isinstance(plan, Unsupported) or plan.url or hardware.count == 0 or len(gpus) >= plan.gpus:
+        return None
+    needed = f"needs {plan.gpus} GPU{'' if plan.gpus == 1 else 's'}"
+    if gpus:
+        return f"{needed}, and this sweep has {len(gpus)}: {', '.join(gpus)}"
+    if hardware.count is None or any(Path(name).exists() for name in _DEVICES):
+        return None
+    return None if plan.image and _docker_has_gpus() else f"{needed}, and this machine has none"
+
+
+@cache
+def _docker_has_gpus() -> bool:
+    """Also for an engine on another machine, of which nothing is known."""
+    from sweeper.launchers.docker_client import address
+    from sweeper.launchers.docker_host import docker_facts
+
+    return not address().startswith("unix://") or docker_facts().gpu is not None
 
 
 def host_facts() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from sweeper import gpuwindows
 from sweeper.canarylaunch import Diagnose
 from sweeper.core import observations as seen
+from sweeper.core.arguments import for_machine
 from sweeper.core.canaries import CanaryLaunch
 from sweeper.core.errors import LaunchFailed
 from sweeper.core.gputrace import GpuTrace
@@ -24,7 +25,7 @@ from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
 from sweeper.core.ports import Clock, Engine, Launch, Launcher, ServerHandle
 from sweeper.core.sanity import summarise
-from sweeper.core.values import Cell, LaunchPlan, Matrix, Unsupported, Workload
+from sweeper.core.values import Cell, Hardware, LaunchPlan, Matrix, Unsupported, Workload
 from sweeper.core.verdicts import Phase
 from sweeper.preflight import Preflight, failed
 from sweeper.probes.openai import Client
@@ -99,6 +100,8 @@ class Tools:
     """Cell, base URL, served model -> NLL on fixed text; None where golden vectors say more."""
     wait_gpus_free: Callable[[tuple[str, ...], float], tuple[str, ...]]
     """GPUs, deadline -> who still holds memory."""
+    lacking: Callable[[Cell, Hardware, tuple[str, ...]], str | None] = lambda cell, hardware, gpus: None
+    """Which GPUs the cell needs and does not get; None: none."""
 
 
 class Sink(Protocol):
@@ -148,6 +151,11 @@ def run_trial(request: Request, tools: Tools, sink: Sink) -> None:
     plan = tools.engine(request.cell.engine).plan(request.cell)
     if isinstance(plan, Unsupported):
         sink.observe(seen.NotPlanned(reason=plan.reason))
+        return
+    plan = for_machine(plan, request.matrix.hardware)
+    lacking = tools.lacking(request.cell, request.matrix.hardware, request.gpus)
+    if lacking:
+        sink.observe(seen.NotPlanned(reason=lacking, cause_id="gpus-missing"))
         return
     sink.phase(Phase.LAUNCH)
     wrong = tools.precheck(request.cell) or _preflight(request, tools, sink)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from sweeper.core.values import Cell
+from sweeper.core.values import Cell, Hardware, LaunchPlan
 
 
 def runs_on_cpu(cell: Cell) -> bool:
@@ -16,6 +17,11 @@ def runs_on_cpu(cell: Cell) -> bool:
         or bool(re.search(r"--device[ =]cpu", args))
         or any(name.startswith("VLLM_CPU_") for name, _ in cell.env)
     )
+
+
+def for_machine(plan: LaunchPlan, hardware: Hardware) -> LaunchPlan:
+    """The plan as the machine takes it: a matrix for CPUs (`count: 0`) asks no launcher for GPUs."""
+    return replace(plan, gpus=0) if hardware.count == 0 and plan.gpus else plan
 
 
 def flag_in(args: tuple[str, ...], *names: str) -> bool:

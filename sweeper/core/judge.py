@@ -59,7 +59,7 @@ def _outcome(cell: Cell, observed: Sequence[Observation]) -> tuple[Outcome, Phas
         return Outcome.ABORTED, _reached(observed), Cause(id="interrupted", means=interrupted.why)
     unplanned = _last(observed, seen.NotPlanned)
     if unplanned:
-        return Outcome.SKIP, Phase.PLAN, Cause(id="not-expressible", means=unplanned.reason)
+        return Outcome.SKIP, Phase.PLAN, Cause(id=unplanned.cause_id, means=unplanned.reason)
     for rule in (_launch, _canary, _died, _deadline, _request, _sanity, _acceptance):
         failed = rule(cell, observed)
         if failed:

@@ -18,9 +18,10 @@ from sweeper.core.verdicts import Cause, Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotPlanned:
-    """The engine cannot express the cell."""
+    """The engine cannot express the cell, or this machine lacks what it needs."""
 
     reason: str
+    cause_id: str = "not-expressible"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

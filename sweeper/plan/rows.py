@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sweeper.checkpoint import model_geometry, model_problem, weights_bytes
 from sweeper.core import codec
+from sweeper.core.arguments import for_machine
 from sweeper.core.bounds import TimeBound, time_bound
 from sweeper.core.expand import expand, select, started_by
 from sweeper.core.memory import MemoryFit, fit
@@ -76,7 +77,7 @@ def _rows(matrix: Matrix, expansion: Expansion, launcher: str | None) -> tuple[P
     problem = _remembered(model_problem)
     rows = []
     for item in expansion.cells:
-        command, refusal = _command(item.cell, launcher)
+        command, refusal = _command(matrix, item.cell, launcher)
         missing = problem(item.cell.model)
         told = (*item.warnings, *([missing] if missing else []))
         status: Status = "excluded" if refusal else "warn" if told else "run"
@@ -98,18 +99,18 @@ def _rows(matrix: Matrix, expansion: Expansion, launcher: str | None) -> tuple[P
                 status="excluded",
                 reasons=left_out.reasons,
                 memory=_memory(matrix, left_out.cell),
-                command=_command(left_out.cell, launcher)[0],
+                command=_command(matrix, left_out.cell, launcher)[0],
             )
         )
     return tuple(sorted(rows, key=lambda row: row.status == "excluded"))
 
 
-def _command(cell: Cell, launcher: str | None) -> tuple[str | None, str | None]:
+def _command(matrix: Matrix, cell: Cell, launcher: str | None) -> tuple[str | None, str | None]:
     """(command, why there is none)."""
     plan = registry.get(cell.engine).plan(cell)
     if isinstance(plan, Unsupported):
         return None, plan.reason
-    return command_line(cell, plan, launcher), None
+    return command_line(cell, for_machine(plan, matrix.hardware), launcher), None
 
 
 def _memory(matrix: Matrix, cell: Cell) -> MemoryFit | None:

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from sweeper import tools
 from sweeper.cli.main import main
+from sweeper.core.values import Cell, Hardware
 from sweeper.launchers import processes
 from tests.servers.argv import scripted
 
@@ -265,3 +268,42 @@ def test_the_rest_of_a_run_is_what_it_was_begun_as(tmp_path: Path, capsys: pytes
     assert "was begun with --launcher process" in capsys.readouterr().err
     code, told, _ = swept(path, capsys, "--resume", "last")
     assert (code, list(told)) == (0, ["a"])
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "_DEVICES", ())
+    monkeypatch.setattr(tools, "_docker_has_gpus", lambda: False)
+    monkeypatch.setattr(tools, "visible_gpus", tuple)
+
+
+def test_a_sweep_for_gpus_on_a_machine_without_any_fetches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_gpu: None
+) -> None:
+    path = matrix(tmp_path, [{"name": "a", "image": "x:1"}], engine="vllm", hardware={"count": 4}, command=["x"])
+    assert main(["run", str(path), "--logs", str(tmp_path / "logs")]) == 3
+    said = capsys.readouterr().err
+    assert "no cell can run here: a needs 1 GPU, and this machine has none" in said
+    assert "sweeper doctor" in said
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_cell_for_more_gpus_than_were_given_is_skipped_and_the_rest_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_gpu: None
+) -> None:
+    wide = {"name": "wide", "command": [*HEALTHY, "--text={tp}"], "parallelism": {"tp": 2}}
+    path = matrix(tmp_path, [{"name": "one"}, wide], hardware={"count": 2})
+    code, told, _ = swept(path, capsys, "--gpus", "0")
+    assert (code, told["one"]["outcome"]) == (0, "PASS")
+    assert (told["wide"]["outcome"], told["wide"]["cause"]) == ("SKIP", "gpus-missing")
+    assert told["wide"]["means"] == "needs 2 GPUs, and this sweep has 1: 0"
+
+
+def test_what_may_run_on_cpus_is_not_refused_for_want_of_gpus(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(engine="sglang", model="m", image="x")
+    assert tools.lacking_gpus(cell, Hardware(count=1), ()) == "needs 1 GPU, and this machine has none"
+    for hardware in (Hardware(), Hardware(count=0)):
+        assert tools.lacking_gpus(cell, hardware, ()) is None
+    assert tools.lacking_gpus(replace(cell, url="http://h:1", image=None), Hardware(count=1), ()) is None
+    monkeypatch.setattr(tools, "_docker_has_gpus", lambda: True)
+    assert tools.lacking_gpus(cell, Hardware(count=1), ()) is None, "the engine has GPUs that we cannot see"

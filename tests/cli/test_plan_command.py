@@ -216,3 +216,12 @@ def test_durations_round_up(seconds: float, text: str) -> None:
 
 def test_ranges() -> None:
     assert ranges([5, 1, 2, 3, 7, 8]) == "1-3, 5, 7-8"
+
+
+def test_a_matrix_for_cpus_asks_docker_for_no_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cpu.yaml"
+    text = "engine: command\nmodel: org/m\nimage: box:1\ncommand: [srv, '{port}']\nhardware: {count: %d}\n"
+    file.write_text(text % 0)
+    assert "--gpus" not in json.loads(out(capsys, str(file), "--json"))["cells"][0]["command"]
+    file.write_text(text % 1)
+    assert "--gpus 1" in json.loads(out(capsys, str(file), "--json"))["cells"][0]["command"]
