@@ -104,19 +104,13 @@ def plan(
     folders: dict[str, list[Path]], healthy: int, only: str, every_format: bool, quants: tuple[str, ...], first: int
 ) -> list[Run]:
     """Faults, each in one of its formats by turns or in all; then healthy servers, a quarter of them as two ranks."""
-    drawn = quants == DRAWN_QUANTS
     broken = [
         Run(folder=folders[quant][index % len(folders[quant])], quant=quant, seed=first + index, fault=index)
         for index, case in enumerate(CASES)
-        for quant in _formats(case, index, every_format, drawn)
+        for quant in (case.quants if every_format else [case.quants[index % len(case.quants)]])
         if only in case.name
     ]
     return broken + [_healthy(folders, quants[number % len(quants)], first + number) for number in range(healthy)]
-
-
-def _formats(case: Case, index: int, every_format: bool, drawn: bool) -> list[str]:
-    possible = [quant for quant in case.quants if not (drawn and quant in case.drowned)]
-    return possible if every_format else [possible[index % len(possible)]]
 
 
 def _healthy(folders: dict[str, list[Path]], quant: str, seed: int) -> Run:
