@@ -16,6 +16,10 @@ from sweeper.core.presets import PRESETS, LoadResult, distinct, preset
 from sweeper.core.values import Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sweeper.core.points import DecodePoint
+    from sweeper.core.roofline import Reached
     from sweeper.probes.load.measure import WindowMeter
 
 
@@ -51,13 +55,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--header", action="append", default=[], metavar="'K: V'", help="sent with every request")
     add_gpus(parser, "GPUs whose energy is read")
     parser.add_argument("--no-energy", action="store_true", help="do not read power")
+    parser.add_argument(
+        "--limit",
+        metavar="model=M,gpu=G,tp=N",
+        help="show the share of the speed of light: model folder or name, GPU, and quantization, tp, pp, dp, ep",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from sweeper.core.presets_tables import render_preset_table
     from sweeper.core.windows_point import unmeasured
 
-    chosen = preset(args.preset)
+    chosen, judge = preset(args.preset), _limit(args.limit)
+    limits: list[Reached | None] = []
     if args.seed is None:
         args.seed = random.SystemRandom().randrange(2**31)
     total = LoadResult(points=[], requests=[])
@@ -71,16 +81,32 @@ def run(args: argparse.Namespace) -> int:
             if isinstance(error, UsageError | EnvironmentNotReady) or len(chosen.workloads) == 1:
                 break
             part = LoadResult(points=unmeasured(workload, args.seed, error.message), requests=[])
+        part.points[:], found = judge(part.points)
+        limits += found
         total.points.extend(part.points)
         total.requests.extend(part.requests)
         total.runs.extend(part.runs)
         if args.json:
-            _print_json(part)
+            _print_json(part, found)
     if not args.json and (any(point.requests for point in total.points) or broken is None):
         print(render_preset_table(args.preset, {args.model or args.url: total}), end="")
+        if args.limit is not None:
+            from sweeper.benchlimits import lines
+
+            print("\n" + "\n".join(lines(total.points, limits)))
     if broken:
         raise broken
     return 1 if any(point.invalid or point.errors for point in total.points) else 0
+
+
+def _limit(text: str | None) -> Callable[[Sequence[DecodePoint]], tuple[list[DecodePoint], list[Reached | None]]]:
+    """What holds points against a limit. Without one nothing is imported for it: start-up is part of the cost."""
+    if text is None:
+        return lambda points: (list(points), [None] * len(points))
+    from sweeper.benchlimits import held, served
+
+    what = served(text)
+    return lambda points: held(points, what)
 
 
 def _measure(args: argparse.Namespace, workload: Workload) -> LoadResult:
@@ -147,13 +173,13 @@ def _changed(workload: Workload, args: argparse.Namespace) -> Workload:
     return replace(workload, **{name: value for name, value in given.items() if value is not None})
 
 
-def _print_json(result: LoadResult) -> None:
+def _print_json(result: LoadResult, limits: Sequence[Reached | None]) -> None:
     import orjson
 
     from sweeper.core.windows_json import bench_object
 
-    for point in result.points:
-        print(orjson.dumps(bench_object(point)).decode(), flush=True)
+    for point, limit in zip(result.points, limits, strict=True):
+        print(orjson.dumps(bench_object(point, limit)).decode(), flush=True)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

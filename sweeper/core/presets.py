@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sweeper.core import codec
 from sweeper.core.errors import RecordUnusable, UsageError
 from sweeper.core.points import DecodePoint
 from sweeper.core.values import Workload
@@ -71,6 +70,8 @@ class LoadResult:
 
 def runs_of(records: Sequence[Mapping[str, Any]]) -> list[RunFigure]:
     """Repetitions out of stored records, in order. Keys of a newer version are ignored, what is none is left out."""
+    from sweeper.core import codec  # a load run starts without what only a store needs
+
     found = []
     for record in records:
         with suppress(RecordUnusable):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from sweeper.core.points import DecodePoint, Quantiles
 from sweeper.core.windows import EXACT_SOURCES
 from sweeper.core.windows_point import source_flag
 
+if TYPE_CHECKING:
+    from sweeper.core.roofline import Reached
 
-def bench_object(point: DecodePoint) -> dict[str, Any]:
+
+def bench_object(point: DecodePoint, limit: Reached | None = None) -> dict[str, Any]:
     """Keys of schema 1 in their order, then further ones (`tokens_exact` and on) that readers may ignore.
 
     `tokens_source` is `usage` for a count given at the end of a stream as well; `tokens_exact` is false then, as it is
@@ -49,6 +53,7 @@ def bench_object(point: DecodePoint) -> dict[str, Any]:
         "tokens_flag": source_flag(point.tokens_source),
         "server_difference": _round(point.server_difference),
         "rate": _round(point.rate),
+        "limit": asdict(limit) if limit else None,
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -175,3 +177,13 @@ def test_rungs_that_one_length_makes_equal_are_measured_once(
     (line,) = capsys.readouterr().out.splitlines()
     assert (json.loads(line)["preset"], json.loads(line)["isl"]) == ("context-ladder", 300)
     assert [w.osl for w in distinct(preset("energy-e2e").workloads)] == [256, 512]
+
+
+def test_a_load_run_starts_without_what_only_reports_need() -> None:
+    """Start-up to the first request is part of a measurement's cost."""
+    code = (
+        "import sys, sweeper.cli.bench, sweeper.core.windows_json, sweeper.probes.load.measure\n"
+        "print([name for name in ('scipy', 'numpy', 'pydantic') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[]"
