@@ -58,10 +58,16 @@ def restore(sweep: Sweep, record: RunRecord) -> None:
             verdict = judge.judge(cell, trial.cell_id, trial.trial, [*trial.observed, why])
             recorder.event("trial_finished", {"verdict": codec.dump(verdict)})
             sweep.done.setdefault(trial.cell_id, []).append(verdict)
-        elif trial.verdict.outcome is not Outcome.INCONCLUSIVE and not trial.verdict.unproven:
-            # INCONCLUSIVE is tried again on resume, like ABORTED: neither says anything about the cell. So is a launch
-            # with a window that does not hold; its other points stay in the record and count.
+        elif _says_something(trial.verdict):
             sweep.done.setdefault(trial.cell_id, []).append(trial.verdict)
+
+
+def _says_something(verdict: Verdict) -> bool:
+    """Whether it is about the cell. Not: INCONCLUSIVE, a launch with a window that does not hold (its other points stay in the record
+    and count), and GPUs that were missing then. These are tried again on resume, like ABORTED.
+    """
+    absent = verdict.cause is not None and verdict.cause.id == "gpus-missing"
+    return verdict.outcome is not Outcome.INCONCLUSIVE and not verdict.unproven and not absent
 
 
 def go(sweep: Sweep) -> None:

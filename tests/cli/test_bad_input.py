@@ -291,12 +291,14 @@ def test_a_sweep_for_gpus_on_a_machine_without_any_fetches_nothing(
 def test_a_cell_for_more_gpus_than_were_given_is_skipped_and_the_rest_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], no_gpu: None
 ) -> None:
-    wide = {"name": "wide", "command": [*HEALTHY, "--text={tp}"], "parallelism": {"tp": 2}}
+    wide = {"name": "wide", "command": [*HEALTHY, "--tokens-per-chunk={tp}"], "parallelism": {"tp": 2}}
     path = matrix(tmp_path, [{"name": "one"}, wide], hardware={"count": 2})
     code, told, _ = swept(path, capsys, "--gpus", "0")
     assert (code, told["one"]["outcome"]) == (0, "PASS")
     assert (told["wide"]["outcome"], told["wide"]["cause"]) == ("SKIP", "gpus-missing")
     assert told["wide"]["means"] == "needs 2 GPUs, and this sweep has 1: 0"
+    code, told, _ = swept(path, capsys, "--gpus", "0,1", "--resume", "last")
+    assert (code, told["wide"]["outcome"]) == (0, "PASS"), "GPUs that were missing then say nothing about the cell"
 
 
 def test_what_may_run_on_cpus_is_not_refused_for_want_of_gpus(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
