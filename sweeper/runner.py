@@ -63,8 +63,10 @@ def restore(sweep: Sweep, record: RunRecord) -> None:
 
 
 def _says_something(verdict: Verdict) -> bool:
-    """Whether it is about the cell. Not: INCONCLUSIVE, a launch with a window that does not hold (its other points stay in the record
-    and count), and GPUs that were missing then. These are tried again on resume, like ABORTED.
+    """Whether it is about the cell; what is not is tried again on resume, like ABORTED.
+
+    INCONCLUSIVE is not, nor are GPUs that were missing then, nor a launch with a window that does not hold: its other
+    points stay in the record and count.
     """
     absent = verdict.cause is not None and verdict.cause.id == "gpus-missing"
     return verdict.outcome is not Outcome.INCONCLUSIVE and not verdict.unproven and not absent

@@ -26,7 +26,7 @@ class AttachLauncher:
         self, plan: LaunchPlan, *, log_path: Path, run_id: str, trial: str, gpus: tuple[str, ...]
     ) -> AttachHandle:
         """Raises LaunchFailed(server-unreachable) when the URL is missing, malformed or nothing answers there."""
-        url = (plan.url or "").rstrip("/")
+        url = (plan.url or "").rstrip("/").removesuffix("/v1").rstrip("/")
         host, port = _address(url)
         if not _listens(host, port, timeout_s=5.0):
             raise LaunchFailed(

@@ -9,6 +9,8 @@ import httpx
 
 from sweeper.core.errors import SweeperError
 
+_NO_ROUTE = (404, 405, 501)
+
 
 class RequestProblem(SweeperError):
     """A request came back wrong; the message says how. `status` is None when nothing was answered."""
@@ -40,11 +42,15 @@ class Client:
         self._http.close()
 
     def healthy(self, path: str) -> bool:
-        """Whether `path` answers 200 (any route of ours that a server lacks counts as not yet)."""
+        """Whether `path` answers 200; of a server that lacks the route, whether it lists its models."""
+        status = self._status(path)
+        return (self._status("/v1/models") if status in _NO_ROUTE else status) == 200
+
+    def _status(self, path: str) -> int | None:
         try:
-            return self._http.get(path, timeout=5.0).status_code == 200
+            return self._http.get(path, timeout=5.0).status_code
         except httpx.HTTPError:
-            return False
+            return None
 
     def served_models(self) -> list[str]:
         """Ids of GET /v1/models; empty where the route is missing."""

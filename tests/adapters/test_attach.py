@@ -27,6 +27,8 @@ def test_a_running_server_is_taken_and_left_running() -> None:
         with start(url + "/") as handle:
             assert handle.record.base_url == url
             assert handle.poll() is None
+        for spelled in ("/v1", "/v1/"):
+            assert start(url + spelled).record.base_url == url, "as clients of the API write it"
         assert handle.stop(1.0).how == "left running (attach)"
         assert handle.post_mortem()["listening"] is True
 
