@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -370,5 +370,6 @@ def _group_json(group: Figures) -> dict[str, Any]:
         "kl_topk": group.kl_topk,
         "kl_typical": group.kl_typical,
         "argmax_agreement": group.argmax_agreement,
+        "wrong_expert": asdict(group.wrong_expert) if group.wrong_expert else None,
         "nan": group.nan,
     }

@@ -118,7 +118,12 @@ def _recipe(order: Order) -> Recipe:
                 "--keep-weights: needs a model folder with bf16 weights, and no cut",
                 hint="Leave out --layers, --experts, --vocab and --mtp",
             )
-        shape = {k: v for k, v in config.items() if k not in ("quantization_config", "transformers_version")}
+        if config.get("quantization_config"):
+            raise UsageError(
+                f"--keep-weights: {order.like} is quantised already",
+                hint="Its scales would be lost. Name a bf16 folder.",
+            )
+        shape = {k: v for k, v in config.items() if k != "transformers_version"}
         return Recipe(config=shape, quant=order.quant, seed=order.seed, keep_weights=own_weights)
     if order.vocab is not None and order.vocab < tokenizer.TRAINED_SIZE:
         raise UsageError(f"--vocab {order.vocab}: at least {tokenizer.TRAINED_SIZE}")

@@ -284,3 +284,10 @@ def test_drawn_weights_come_with_the_experts_that_the_reference_chose(tmp_path: 
             seen.update((layer, expert) for row in rows for expert in row)
     assert len(seen) == cut.expert_count(config) * (config["num_hidden_layers"] - dense)
     assert min(seen.values()) >= LEAST
+
+
+def test_weights_that_are_quantised_already_are_not_kept(tmp_path: Path) -> None:
+    """Their scales would be left behind, and the golden vectors would agree with the damage."""
+    make(Order(like="speaking", out=tmp_path / "fp8", quant="fp8", keep_weights=True, golden=False))
+    with pytest.raises(UsageError, match="is quantised already"):
+        make(Order(like=str(tmp_path / "fp8"), out=tmp_path / "again", quant="bf16", keep_weights=True, golden=False))
