@@ -20,7 +20,7 @@ from sweeper.core.ports import Launcher
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Outcome, Verdict
 from sweeper.preflight import Preflight, canary_cell
-from sweeper.runner import go
+from sweeper.runner import go, restore
 from sweeper.store.record import RunRecord, read
 from tests.test_preflight import Bench, verdicts, why
 
@@ -165,3 +165,32 @@ def test_a_short_cell_whose_batches_are_bounded_keeps_its_length(bench: Bench) -
     bounded = bench.cell(max_model_len=512, extra_args=("--max-num-batched-tokens", "512"))
     assert canary_cell(bounded, bench.root).max_model_len == 512
     assert canary_cell(replace(bounded, max_model_len=8192), bench.root).max_model_len == 1024
+
+
+def test_an_interrupt_ends_the_canary_and_says_nothing_about_the_cell(bench: Bench) -> None:
+    interrupts = [True]
+    launchers: list[Launchers] = []
+
+    def check(url: str, model: str, canary: Path) -> CanaryChecked:
+        if interrupts:
+            interrupts.pop()
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(0.2)
+        return RIGHT
+
+    preflight = Preflight(canary_of=lambda cell: bench.root / "canary", check=check)
+    first = bench.sweep([bench.cell()], preflight=preflight)
+    launchers.append(Launchers(real=first.tools.launcher))
+    first.tools = replace(first.tools, launcher=launchers[0].of)
+    with pytest.raises(KeyboardInterrupt):
+        go(first)
+    first.log.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(launchers[0].pids[0], 0)
+    assert verdicts(read(first.run))["vllm auto tp1"].outcome is Outcome.ABORTED
+    again = bench.sweep([bench.cell()], preflight=Preflight(canary_of=lambda cell: bench.root / "canary", check=check))
+    restore(again, read(again.run))
+    go(again)
+    again.log.close()
+    assert [start[0] for start in bench.starts()] == ["canary", "canary", "real-model"]
+    assert verdicts(read(again.run))["vllm auto tp1"].outcome is Outcome.PASS
