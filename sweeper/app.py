@@ -35,6 +35,7 @@ from sweeper.store import rundir
 from sweeper.store.eventlog import EventLog, Lock
 from sweeper.store.record import RunRecord, read
 from sweeper.store.rundir import RunDir, write_bytes
+from sweeper.trial import Tools
 
 FORMATS = ("text", "md", "csv", "json", "html")
 
@@ -76,11 +77,13 @@ def run_sweep(options: RunOptions) -> RunResult:
     gpus = options.gpus if options.gpus is not None else tools.visible_gpus()
     _some_can_run(matrix, expansion, gpus)
     text = options.matrix.read_bytes()
+    clock, console = SystemClock(), Console()
+    # What they cannot be built from ends the sweep before there is a folder of it.
+    adapters = tools.build(matrix, options.launcher, options.signatures, clock, console.note)
     run = _resumed(options, begun, text) if begun else _created(options, matrix, text)
-    console = Console()
     lock = Lock(run.path)
     try:
-        interrupted = _sweep(replace(options, gpus=gpus), run, matrix, expansion, console)
+        interrupted = _sweep(replace(options, gpus=gpus), run, matrix, expansion, adapters, clock, console)
     finally:
         console.close()
         lock.release()
@@ -102,14 +105,21 @@ def _some_can_run(matrix: Matrix, expansion: Expansion, gpus: tuple[str, ...]) -
         )
 
 
-def _sweep(options: RunOptions, run: RunDir, matrix: Matrix, expansion: Expansion, console: Console) -> bool:
-    clock = SystemClock()
+def _sweep(
+    options: RunOptions,
+    run: RunDir,
+    matrix: Matrix,
+    expansion: Expansion,
+    adapters: Tools,
+    clock: SystemClock,
+    console: Console,
+) -> bool:
     log = EventLog(run.events)
     sweep = Sweep(
         run=run,
         matrix=matrix,
         expansion=expansion,
-        tools=tools.build(matrix, options.launcher, options.signatures, clock, console.note),
+        tools=adapters,
         log=log,
         clock=clock,
         progress=console,

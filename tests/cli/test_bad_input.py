@@ -309,3 +309,18 @@ def test_what_may_run_on_cpus_is_not_refused_for_want_of_gpus(no_gpu: None, monk
     assert tools.lacking_gpus(replace(cell, url="http://h:1", image=None), Hardware(count=1), ()) is None
     monkeypatch.setattr(tools, "_docker_has_gpus", lambda: True)
     assert tools.lacking_gpus(cell, Hardware(count=1), ()) is None, "the engine has GPUs that we cannot see"
+
+
+def test_what_ends_a_sweep_before_it_begins_leaves_no_run_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = ("--logs", str(tmp_path / "logs"))
+    path = matrix(tmp_path, [{"name": "a"}])
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "bad.yaml").write_text("id: x")
+    assert main(["run", str(path), "--signatures", str(tmp_path / "own"), *logs]) == 2
+    assert "bad.yaml:1" in capsys.readouterr().err
+    named = matrix(tmp_path, [{"name": "a"}], policy={"canary": str(tmp_path / "none")})
+    assert main(["run", str(named), *logs]) == 2
+    assert "policy.canary: no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists(), "`last` would be a run that never was"
