@@ -19,7 +19,7 @@ from sweeper.canary.golden import Case, GoldenFile
 from sweeper.core.errors import EnvironmentNotReady, UsageError
 from sweeper.core.numerics import (
     MIN_GENERATIONS,
-    TRAINED_KL_TYPICAL,
+    UNTOLD_KL_TYPICAL,
     Check,
     Figures,
     Generation,
@@ -103,8 +103,9 @@ def check_server(
 def _limits(golden: GoldenFile) -> Limits:
     """The file's tolerances; trained weights (their prompts are text) have a tighter one for the typical position."""
     trained = any(case.prompt is not None for case in golden.cases)
-    typical = TRAINED_KL_TYPICAL.get(golden.quant) if trained else None
-    return Limits(**golden.tolerance.model_dump(exclude={"source"}), kl_typical=typical)
+    untold = UNTOLD_KL_TYPICAL.get(golden.quant) if trained else None
+    told = golden.tolerance.model_dump(exclude={"source"})
+    return Limits(**{**told, "kl_typical": golden.tolerance.kl_typical or untold})
 
 
 def _served(base_url: str, model: str | None) -> str:

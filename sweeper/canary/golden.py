@@ -39,6 +39,8 @@ class Tolerance(_Model):
     nll_shift: float
     kl_topk: float
     argmax_agreement: float
+    kl_typical: float | None = None
+    """Mean KL without the largest 5 %; trained weights only."""
     source: str
 
 

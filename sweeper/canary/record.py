@@ -14,6 +14,7 @@ from typing import Any
 from sweeper.canary import golden, reference
 from sweeper.canary.golden import Case, GoldenFile, TopK
 from sweeper.canary.weights import SPECIAL_IDS, successors
+from sweeper.core.numerics import TRAINED_KL_TYPICAL
 
 TOP_K = 20
 """Engines answer at most 20 by default (vLLM `max_logprobs`)."""
@@ -60,11 +61,16 @@ def record(folder: Path, *, progress: Callable[[str], None] = lambda text: None)
         top_k=TOP_K,
         reference=f"transformers {type(model).__name__}, float32 from dequantised weights",
         versions=_versions(),
-        tolerance=golden.TOLERANCES[made["quant"]],
+        tolerance=_tolerance(made["quant"], trained=made["weights"] == "stored"),
         mean_nll=round(golden.mean_nll(cases), 5),
         uniform_nll=round(math.log(model.config.vocab_size), 5),
         cases=cases,
     )
+
+
+def _tolerance(quant: str, *, trained: bool) -> golden.Tolerance:
+    typical = TRAINED_KL_TYPICAL[quant] if trained else None
+    return golden.TOLERANCES[quant].model_copy(update={"kl_typical": typical})
 
 
 def _parameters(folder: Path) -> int:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from checking_server import VOCAB, Answer, golden, served, vllm
 
 from sweeper.canary.golden import save
-from sweeper.checking import CheckOptions, as_json, check_server
+from sweeper.checking import CheckOptions, _limits, as_json, check_server
 from sweeper.core.errors import EnvironmentNotReady, UsageError
 from sweeper.core.numerics import Check
 
@@ -209,3 +209,12 @@ def test_a_golden_file_of_a_model_with_more_tokens_is_named_as_such(tmp_path: Pa
 
     with pytest.raises(UsageError, match="does not know the golden prompts' tokens"):
         check(tmp_path, answer, text=True)
+
+
+def test_a_golden_file_that_states_no_typical_kl_has_that_of_its_uncalibrated_checkpoint() -> None:
+    """A healthy FP4 kernel over such a checkpoint is at 1.3e-3, over a calibrated one at 1e-4."""
+    older = golden("nvfp4", text=True)
+    stated = older.model_copy(update={"tolerance": older.tolerance.model_copy(update={"kl_typical": 1.3e-4})})
+    assert _limits(older).kl_typical == pytest.approx(1.45e-3)
+    assert _limits(stated).kl_typical == pytest.approx(1.3e-4)
+    assert _limits(golden("nvfp4")).kl_typical is None
