@@ -157,5 +157,5 @@ def test_over_few_places_one_flipped_expert_is_no_fault_and_a_shift_of_all_is() 
     assert grade({"decode": flipped}, [], limits).verdict == "right"
     shifted = figures([at(number, -0.4 - 0.01 * number) for number in range(16)])
     assert grade({"decode": shifted}, [], limits).verdict == "degraded"
-    many = figures([at(number, -4.1 if number % 16 == 3 else -0.1) for number in range(160)])
+    many = figures([at(number, -4.1 if number % 16 == 3 else -0.1) for number in range(320)])
     assert grade({"decode": many}, [], limits).verdict == "degraded"
