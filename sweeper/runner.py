@@ -6,12 +6,13 @@ is tried again, as it is after INCONCLUSIVE. Other finished trials (PASS, FAIL, 
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.core import codec, judge
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import RecordUnwritable, SweeperError
 from sweeper.core.observations import HarnessFault, Interrupted, Observation
 from sweeper.core.ports import Clock
 from sweeper.core.values import Cell, Expansion, Matrix
@@ -106,6 +107,12 @@ def _one(sweep: Sweep, cell_id: str, cell: Cell, number: int, total: int) -> Non
     except KeyboardInterrupt:
         recorder.observe(Interrupted(why="stopped by a person"))
         _finish(sweep, recorder, cell_id, cell, trial, begun_s)
+        raise
+    except RecordUnwritable as error:
+        # Where there is room for its verdict, the cell has one; the sweep ends in any case.
+        with contextlib.suppress(RecordUnwritable):
+            recorder.observe(HarnessFault(problem=error.message, hint=error.hint or ""))
+            _finish(sweep, recorder, cell_id, cell, trial, begun_s)
         raise
     except SweeperError as error:
         recorder.observe(HarnessFault(problem=error.message, hint=error.hint or ""))

@@ -48,6 +48,10 @@ class EnvironmentNotReady(SweeperError):
     exit_code = 3
 
 
+class RecordUnwritable(EnvironmentNotReady):
+    """The run's own files cannot be written: disk full, read-only, folder gone. No other cell would fare better."""
+
+
 class RecordUnusable(SweeperError):
     """A run folder is held by another process or cannot be read."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sweeper.core.errors import EnvironmentNotReady, RecordUnusable
+from sweeper.core.errors import EnvironmentNotReady, RecordUnusable, RecordUnwritable
 
 VERSION = 1
 
@@ -109,7 +109,7 @@ class EventLog:
             self._write(b"\n")
 
     def append(self, kind: str, data: dict[str, Any], *, utc: str, mono_s: float, trial: str | None = None) -> None:
-        """Raises EnvironmentNotReady when the disk is full: a sweep without a record is worth nothing."""
+        """Raises RecordUnwritable when the disk is full: a sweep without a record is worth nothing."""
         self._seq += 1
         line = {"v": VERSION, "seq": self._seq, "utc": utc, "mono_s": round(mono_s, 4), "type": kind, "trial": trial}
         self._write(json.dumps({**line, "data": data}, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
@@ -131,7 +131,7 @@ class EventLog:
             if written != len(raw):
                 raise OSError(28, "No space left on device")
         except OSError as error:
-            raise EnvironmentNotReady(
+            raise RecordUnwritable(
                 f"cannot write {self._path}: {error.strerror}",
                 hint=f"Free space, then continue: sweeper run MATRIX --resume {self._path.parent}",
             ) from None

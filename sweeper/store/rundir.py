@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.core.errors import EnvironmentNotReady, RecordUnusable, UsageError
+from sweeper.core.errors import RecordUnusable, RecordUnwritable, UsageError
 
 LOGS_HINT = "Choose another folder with --logs DIR, or free space."
 
@@ -57,7 +57,7 @@ class RunDir:
 
 
 def create(logs: Path, run_id: str, matrix_text: bytes, facts: Mapping[str, Any]) -> RunDir:
-    """A new run folder. Raises EnvironmentNotReady where `logs` cannot be written."""
+    """A new run folder. Raises RecordUnwritable where `logs` cannot be written."""
     folder = logs / run_id
     _guard(lambda: folder.mkdir(parents=True, exist_ok=False), folder)
     run = RunDir(folder)
@@ -88,7 +88,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 def write_bytes(path: Path, raw: bytes, *, hint: str = LOGS_HINT) -> None:
-    """Whole or not at all: temporary file, fsync, rename, folders made. Raises EnvironmentNotReady with `hint`.
+    """Whole or not at all: temporary file, fsync, rename, folders made. Raises RecordUnwritable with `hint`.
 
     A pipe or a device (`/dev/stdout`, `/dev/null`, `>(...)`) is written to: it must not be replaced by a file.
     """
@@ -141,7 +141,7 @@ def _guard(work: Any, path: Path, hint: str = LOGS_HINT) -> None:
     try:
         work()
     except OSError as error:
-        raise EnvironmentNotReady(f"cannot write {path}: {error.strerror}", hint=hint) from None
+        raise RecordUnwritable(f"cannot write {path}: {error.strerror}", hint=hint) from None
 
 
 def _list_hint(logs: Path) -> str:

@@ -19,6 +19,7 @@ import yaml
 
 from sweeper import tools
 from sweeper.cli.main import main
+from sweeper.core.errors import RecordUnwritable
 from sweeper.core.values import Cell, Hardware
 from sweeper.launchers import processes
 from tests.servers.argv import scripted
@@ -230,7 +231,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("left", [0, 12, 16, 20, 32])
+@pytest.mark.parametrize("left", [0, 12, 16, 20, 28, 32, 36])
 def test_a_full_disk_ends_the_sweep_with_one_message_and_no_server(
     tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], left: int
 ) -> None:
@@ -244,6 +245,21 @@ def test_a_full_disk_ends_the_sweep_with_one_message_and_no_server(
     assert "No space left on device" in said
     assert "ree space" in said
     assert left_of(tmp_path) == []
+
+
+def test_evidence_that_cannot_be_kept_ends_the_sweep_though_the_record_still_could(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: object) -> None:
+        raise RecordUnwritable(f"cannot write {path}: No space left on device", hint="free space")
+
+    monkeypatch.setattr("sweeper.recorder.rundir.write_json", full)
+    path = matrix(tmp_path, [{"name": "a"}, {"name": "b"}])
+    assert main(["run", str(path), "--logs", str(tmp_path / "logs")]) == 3
+    assert "plan.json: No space left on device" in capsys.readouterr().err
+    assert main(["status", "--logs", str(tmp_path / "logs")]) == 0
+    shown = capsys.readouterr().out
+    assert "cut off; 1 INCONCLUSIVE, 1 waiting" in shown
 
 
 def test_a_second_sweep_on_a_run_is_refused_with_the_holder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
