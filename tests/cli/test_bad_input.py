@@ -22,6 +22,7 @@ from sweeper.cli.main import main
 from sweeper.core.errors import RecordUnwritable
 from sweeper.core.values import Cell, Hardware
 from sweeper.launchers import processes
+from sweeper.store import rundir
 from tests.servers.argv import scripted
 
 SERVERS = Path(__file__).parents[1] / "servers"
@@ -251,9 +252,12 @@ def test_evidence_that_cannot_be_kept_ends_the_sweep_though_the_record_still_cou
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, data: object) -> None:
+        if path.name != "plan.json":
+            return kept(path, data)
         raise RecordUnwritable(f"cannot write {path}: No space left on device", hint="free space")
 
-    monkeypatch.setattr("sweeper.recorder.rundir.write_json", full)
+    kept = rundir.write_json
+    monkeypatch.setattr(rundir, "write_json", full)
     path = matrix(tmp_path, [{"name": "a"}, {"name": "b"}])
     assert main(["run", str(path), "--logs", str(tmp_path / "logs")]) == 3
     assert "plan.json: No space left on device" in capsys.readouterr().err
