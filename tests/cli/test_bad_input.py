@@ -258,7 +258,7 @@ def test_evidence_that_cannot_be_kept_ends_the_sweep_though_the_record_still_cou
 
     kept = rundir.write_json
     monkeypatch.setattr(rundir, "write_json", full)
-    path = matrix(tmp_path, [{"name": "a"}, {"name": "b"}])
+    path = matrix(tmp_path, [{"name": "a"}, {"name": "b", "env": {"B": "1"}}])
     assert main(["run", str(path), "--logs", str(tmp_path / "logs")]) == 3
     assert "plan.json: No space left on device" in capsys.readouterr().err
     assert main(["status", "--logs", str(tmp_path / "logs")]) == 0
@@ -281,7 +281,7 @@ def test_a_second_sweep_on_a_run_is_refused_with_the_holder(tmp_path: Path, caps
 
 
 def test_the_rest_of_a_run_is_what_it_was_begun_as(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = matrix(tmp_path, [{"name": "a"}, {"name": "b"}])
+    path = matrix(tmp_path, [{"name": "a"}, {"name": "b", "env": {"B": "1"}}])
     assert swept(path, capsys, "--only", "a", "--launcher", "process")[0] == 0
     logs = ("--logs", str(tmp_path / "logs"))
     assert main(["run", str(path), "--resume", "last", "--launcher", "attach", *logs]) == 2
