@@ -188,6 +188,7 @@ def _created(options: RunOptions, matrix: Matrix, text: bytes) -> RunDir:
         "image": options.image,
         "gpus": options.gpus,
         "only": options.only,
+        "launches": options.launches,
     }
     return rundir.create(options.logs, run_id, text, facts)
 
@@ -208,6 +209,7 @@ def _as_begun(options: RunOptions, run: RunDir) -> RunOptions:
         launcher=options.launcher or facts.get("launcher"),
         image=options.image or facts.get("image"),
         only=options.only or facts.get("only"),
+        launches=facts.get("launches") if options.launches is None else options.launches,
         gpus=gpus,
     )
 

@@ -41,13 +41,19 @@ def check_cell(
         hardware=hardware,
         version=parse(engine_version or cell.engine_version, newest),
         format=families.table(cell.quantization) or (families.table(geometry.quantization) if geometry else None),
-        family=families.family(cell.quantization) or (geometry.quantization if geometry else None),
+        family=_family(cell, geometry),
         cpu=hardware.count == 0 or runs_on_cpu(cell),
     )
     found = [reason for rule in (*_GENERIC, *_BY_ENGINE.get(cell.engine, ())) for reason in rule(case)]
     certain = [reason.text for reason in found if reason.certain]
     doubtful = [reason.text for reason in found if not reason.certain]
     return Feasibility(excluded=tuple(dict.fromkeys(certain)), warnings=tuple(dict.fromkeys(doubtful)))
+
+
+def _family(cell: Cell, geometry: Geometry | None) -> str | None:
+    """The format as told; where the checkpoint's config says it more exactly (fp8: fp8-dynamic), as that says."""
+    told, read = families.family(cell.quantization), geometry.quantization if geometry else None
+    return read if told is None or (read and families.table(read) == told) else told
 
 
 def _gpus(case: Case) -> Iterator[Reason]:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,6 +288,24 @@ def test_the_rest_of_a_run_is_what_it_was_begun_as(tmp_path: Path, capsys: pytes
     assert "was begun with --launcher process" in capsys.readouterr().err
     code, told, _ = swept(path, capsys, "--resume", "last")
     assert (code, list(told)) == (0, ["a"])
+
+
+def test_the_rest_of_a_run_has_as_many_launches_as_were_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = matrix(tmp_path, [{"name": "a"}])
+    assert swept(path, capsys, "--launches", "2")[0] == 0
+    log = next((tmp_path / "logs").iterdir()) / "events.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    whole = _finished(lines)
+    first = next(number for number, line in enumerate(lines) if _finished([line]))
+    log.write_text("".join(lines[: first + 1]))  # a kill between the launches
+    assert swept(path, capsys, "--resume", "last")[0] == 0
+    assert _finished(log.read_text().splitlines()) == whole > 1
+
+
+def _finished(lines: Sequence[str]) -> int:
+    return sum('"trial_finished"' in line for line in lines)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sweeper import catalogue
@@ -70,12 +72,31 @@ def test_a_value_that_the_version_does_not_know_is_excluded(backend: str, versio
 @pytest.mark.parametrize(
     ("family", "backend"),
     [
-        ("nvfp4", "triton"), ("nvfp4", "deep_gemm"), ("mxfp4", "cutlass"), ("fp8", "cutlass"), ("fp8-block", "cutlass"),
+        ("nvfp4", "triton"), ("nvfp4", "deep_gemm"), ("mxfp4", "cutlass"), ("fp8-block", "cutlass"),
         ("mxfp8", "cutlass"), ("bf16", "cutlass"), ("bf16", "deep_gemm"), ("int4", "cutlass"), ("fp8", "emulation"),
     ],
 )  # fmt: skip
 def test_a_format_excludes_the_backends_that_its_table_lacks(family: str, backend: str) -> None:
     assert check(H200, moe_backend=backend, quantization=family)[0]
+
+
+@pytest.mark.parametrize(
+    ("read", "certain"), [("fp8", True), ("fp8-block", True), ("fp8-dynamic", False), (None, False)]
+)
+def test_fp8_of_a_matrix_is_what_the_checkpoint_says(read: str | None, certain: bool) -> None:
+    geometry = replace(catalogue.geometry("Qwen3-30B-A3B"), quantization=read)
+    cell = Cell(engine="vllm", model="m", moe_backend="cutlass", quantization="fp8")
+    found = check_cell(cell, geometry, H200, "0.24.0")
+    assert any("CUTLASS experts are disabled" in text for text in found.excluded) == certain
+    # Told by nobody, compressed-tensors is possible: the cell runs, with a warning.
+    assert any("CUTLASS experts are disabled" in text for text in found.warnings) == (read is None)
+
+
+def test_nvfp4_of_a_matrix_is_weight_only_where_the_checkpoint_says_so() -> None:
+    geometry = replace(catalogue.geometry("Qwen3-30B-A3B"), quantization="nvfp4-w4a16")
+    cell = Cell(engine="vllm", model="m", moe_backend="flashinfer_cutlass", quantization="nvfp4")
+    found = check_cell(cell, geometry, SM120, "0.33.0")
+    assert any("the checkpoint is weight-only" in text for text in found.excluded)
 
 
 def test_an_old_version_whose_table_was_not_read_only_warns() -> None:
