@@ -200,6 +200,7 @@ def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
         "generations": found.generations,
         "degenerate": found.degenerate,
         "reasons": list(found.reasons),
+        "weight_only": figures["weight_only"],
     }
     return seen.CanaryChecked(verdict=found.verdict, figures=kept, cause=cause)
 

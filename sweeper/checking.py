@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sweeper.canary.golden import Case, GoldenFile
 from sweeper.core.errors import EnvironmentNotReady, UsageError
 from sweeper.core.numerics import (
     MIN_GENERATIONS,
+    TRAINED_KL_TYPICAL,
     UNTOLD_KL_TYPICAL,
     Check,
     Figures,
@@ -26,6 +27,7 @@ from sweeper.core.numerics import (
     Limits,
     Position,
     Top,
+    WeightOnly,
     figures,
     grade,
     went_own_way,
@@ -37,6 +39,8 @@ from sweeper.probes.scoring import Scorer, Scores, says_nan
 from sweeper.probes.text import prompts_for
 
 BATCHES = (1, 4, 8)
+AS_WEIGHT_ONLY = {"nvfp4": "nvfp4-w4a16"}
+"""W4A4 files whose tolerance allows for activations in 4 bit, and the format whose tolerance holds without those."""
 FEWER = (10, 5, 1)
 """Candidates to ask for where a server lists fewer than golden."""
 _LISTS = re.compile(r"(?i)log_?probs?|top_n|candidates")
@@ -55,6 +59,8 @@ class CheckOptions:
     batches: tuple[int, ...] = BATCHES
     generations: int = MIN_GENERATIONS + 6
     text_means_something: bool = True
+    weight_only: bool = False
+    """The server is known to multiply weights only: activations of the format's own width are no excuse."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,12 +103,20 @@ def check_server(
             found.unchecked.append("text: the weights are drawn, their text means nothing")
         else:
             return _text_only(base_url, name, options, say, found)
-    return _graded(found, _limits(golden))
+    graded = _graded(found, _limits(golden, options.weight_only))
+    if golden.quant not in AS_WEIGHT_ONLY or options.weight_only or graded.verdict != "right":
+        return graded
+    strict = _graded(found, _limits(golden, weight_only=True))
+    return replace(graded, weight_only=WeightOnly(verdict=strict.verdict, reasons=strict.reasons))
 
 
-def _limits(golden: GoldenFile) -> Limits:
+def _limits(golden: GoldenFile, weight_only: bool = False) -> Limits:
     """The file's tolerances; trained weights (their prompts are text) have a tighter one for the typical position."""
     trained = any(case.prompt is not None for case in golden.cases)
+    like = AS_WEIGHT_ONLY.get(golden.quant) if weight_only else None
+    if like:
+        told = golden_file.TOLERANCES[like].model_dump(exclude={"source"})
+        return Limits(**{**told, "kl_typical": TRAINED_KL_TYPICAL[like] if trained else None})
     untold = UNTOLD_KL_TYPICAL.get(golden.quant) if trained else None
     told = golden.tolerance.model_dump(exclude={"source"})
     return Limits(**{**told, "kl_typical": golden.tolerance.kl_typical or untold})
@@ -360,6 +374,9 @@ def as_json(check: Check) -> dict[str, Any]:
         "nan": check.nan,
         "unchecked": list(check.unchecked),
         "reasons": list(check.reasons),
+        "weight_only": {"verdict": check.weight_only.verdict, "reasons": list(check.weight_only.reasons)}
+        if check.weight_only
+        else None,
         "groups": {name: _group_json(group) for name, group in check.groups.items()},
     }
 

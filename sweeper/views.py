@@ -24,6 +24,8 @@ from sweeper.savings import saving
 from sweeper.store.eventlog import holder
 from sweeper.store.record import RunRecord, TrialRecord
 
+_WORDS = ("reasons", "weight_only")
+"""What a check says beside its figures."""
 JUDGED_ALIKE = 0.005
 """Relative: joules of a window judged again from its stored trace, whose samples are rounded."""
 
@@ -256,7 +258,7 @@ def _by_hand(shown: Mapping[str, Any]) -> str:
 def _canary_line(canary: Mapping[str, Any] | None) -> str:
     if canary is None:
         return ""
-    figures = [(key.replace("_", " "), value) for key, value in canary["figures"].items() if key != "reasons"]
+    figures = [(key.replace("_", " "), value) for key, value in canary["figures"].items() if key not in _WORDS]
     told = [
         f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in figures

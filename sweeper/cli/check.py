@@ -24,11 +24,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--generations", type=positive, default=80, metavar="N", help="generations watched for collapse (80)"
     )
+    parser.add_argument(
+        "--weight-only",
+        action="store_true",
+        help="the server's log names Marlin for experts and linear layers: no tolerance for activations in 4 bit",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(args: argparse.Namespace) -> int:
-    options = CheckOptions(batches=_batches(args.batches), generations=args.generations)
+    options = CheckOptions(batches=_batches(args.batches), generations=args.generations, weight_only=args.weight_only)
     quiet = args.json or not sys.stderr.isatty()
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     check = check_server(args.url, args.model, args.golden, options, say)
@@ -57,6 +62,11 @@ def _text(check: Check) -> str:
     ]
     lines = [f"verdict: {check.verdict}"]
     lines += [f"  {reason}" for reason in check.reasons]
+    if check.weight_only and check.weight_only.verdict != "right":
+        lines.append(
+            f"{check.weight_only.verdict} if it multiplies weights only (Marlin for experts and linear layers):"
+        )
+        lines += [f"  {reason}" for reason in check.weight_only.reasons]
     if rows:
         headers = ["group", "tokens", "NLL shift", "KL top-k", "KL typical", "best token agrees"]
         lines.append(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))

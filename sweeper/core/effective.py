@@ -66,3 +66,8 @@ class EffectiveConfig:
     boot: tuple[BootPhase, ...] = ()
     ready: bool = False
     evidence: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def weight_only(self) -> bool:
+        """By the log, experts and linear layers multiply 16-bit activations. False: they do not, or nothing says so."""
+        return self.moe_backend_ran is not False and {self.moe_backend, self.linear_backend} == {"marlin"}

@@ -18,7 +18,7 @@ from sweeper.core.sanity import summarise
 from sweeper.core.values import Cell
 from sweeper.core.verdicts import Cause, Finding, Outcome, Phase, Verdict
 
-POLICY_VERSION = 2
+POLICY_VERSION = 3
 
 REFUSALS = frozenset({"moe-backend-rejected", "max-model-len-exceeds-model", "pp-unsupported-with-spec"})
 """Answers of the engine, not crashes: failures in phase plan whatever the moment they were printed."""
@@ -86,6 +86,25 @@ def _canary(cell: Cell, observed: Sequence[Observation]) -> Failed:
             id="garbage-output", means=f"The {item.where} check judged the numbers {item.verdict}: {text}."
         )
         return Outcome.FAIL, Phase.CANARY if item.where == "preflight" else Phase.SANITY, named
+    return _weight_only(observed)
+
+
+def _weight_only(observed: Sequence[Observation]) -> Failed:
+    """Numbers that only activations in 4 bit would excuse, of a server whose log says that it has none."""
+    ran = _last(observed, seen.EffectiveSeen)
+    if ran is None or not ran.effective.weight_only:
+        return None
+    for item in observed:
+        # A small checkpoint before the launch may have been given other kernels than the model whose log this is.
+        if not isinstance(item, seen.CanaryChecked) or item.where == "preflight":
+            continue
+        strict = item.figures.get("weight_only")
+        if strict and strict["verdict"] in ("garbage", "degraded"):
+            means = (
+                f"The numbers are {strict['verdict']} for kernels that keep activations in 16 bit, as the log says of "
+                f"these: {'; '.join(strict['reasons'])}."
+            )
+            return Outcome.FAIL, Phase.SANITY, Cause(id="garbage-output", means=means)
     return None
 
 

@@ -127,6 +127,14 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightOnly:
+    """The verdict over W4A4 weights if the server keeps activations in 16 bit (Marlin), as only its log tells."""
+
+    verdict: Grade
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """The verdict of `sweeper check`, with every figure behind it."""
 
@@ -138,6 +146,7 @@ class Check:
     reasons: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     worst: str | None = None
+    weight_only: WeightOnly | None = None
     """Name of the group furthest from golden."""
     extra: Mapping[str, float] = field(default_factory=dict)
 

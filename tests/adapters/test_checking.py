@@ -50,6 +50,28 @@ def test_a_healthy_server_is_right_at_every_batch_size(tmp_path: Path) -> None:
     assert found.generations >= 74
 
 
+def test_what_only_activations_in_4_bit_excuse_is_wrong_on_a_server_that_has_none(tmp_path: Path) -> None:
+    def edit(body: dict[str, Any], choice: dict[str, Any]) -> None:
+        for row in (choice.get("prompt_logprobs") or [])[1:]:
+            for entry in row.values():
+                entry["logprob"] -= 0.05
+
+    def found(quant: str, **options: Any) -> Check:
+        save(golden(quant), tmp_path / "golden.json.gz")
+        with served(changed(edit)) as url:
+            return check_server(url, None, tmp_path / "golden.json.gz", CheckOptions(**options))
+
+    unknown = found("nvfp4")
+    assert unknown.verdict == "right"
+    assert unknown.weight_only is not None
+    assert unknown.weight_only.verdict == "degraded"
+    assert as_json(unknown)["weight_only"] == {"verdict": "degraded", "reasons": [*unknown.weight_only.reasons]}
+    known = found("nvfp4", weight_only=True)
+    assert (known.verdict, known.reasons) == ("degraded", unknown.weight_only.reasons)
+    assert found("nvfp4-w4a16").verdict == "degraded"
+    assert found("fp8").weight_only is None
+
+
 def test_a_nan_literal_in_json_is_garbage(tmp_path: Path) -> None:
     def edit(body: dict[str, Any], choice: dict[str, Any]) -> None:
         choice["logprobs"]["token_logprobs"][-1] = float("nan")
@@ -218,3 +240,5 @@ def test_a_golden_file_that_states_no_typical_kl_has_that_of_its_uncalibrated_ch
     assert _limits(older).kl_typical == pytest.approx(1.45e-3)
     assert _limits(stated).kl_typical == pytest.approx(1.3e-4)
     assert _limits(golden("nvfp4")).kl_typical is None
+    assert _limits(stated, weight_only=True).kl_typical == pytest.approx(2e-5)
+    assert _limits(golden("nvfp4"), weight_only=True).kl_typical is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sweeper.core import observations as seen
+from sweeper.core.effective import EffectiveConfig
 from sweeper.core.judge import judge
 from sweeper.core.observations import Observation
 from sweeper.core.points import Acceptance, DecodePoint, Quantiles
@@ -45,6 +46,31 @@ def outcome(observed: list[Observation], cell: Cell = CELL) -> tuple[Outcome, Ph
 
 def test_everything_checked_and_fine_is_a_pass() -> None:
     assert outcome(HEALTHY) == (Outcome.PASS, Phase.MEASURE, None)
+
+
+@pytest.mark.parametrize(
+    ("moe", "linear", "ran", "where", "expected"),
+    [
+        ("marlin", "marlin", None, "golden", Outcome.FAIL),
+        ("marlin", "marlin", None, "preflight", Outcome.PASS),
+        ("marlin", "flashinfer_cutlass", None, "golden", Outcome.PASS),
+        ("flashinfer_cutlass", "marlin", None, "golden", Outcome.PASS),
+        ("marlin", None, None, "golden", Outcome.PASS),
+        ("marlin", "marlin", False, "golden", Outcome.PASS),
+    ],
+)
+def test_only_a_log_that_names_weight_only_kernels_takes_the_excuse_of_4_bit_activations_away(
+    moe: str, linear: str | None, ran: bool | None, where: str, expected: Outcome
+) -> None:
+    effective = EffectiveConfig(moe_backend=moe, linear_backend=linear, moe_backend_ran=ran)
+    figures = {"weight_only": {"verdict": "degraded", "reasons": ["prefill batch 1: KL 8e-05"]}}
+    checked = seen.CanaryChecked(verdict="right", figures=figures, where=where)
+    verdict = judge(CELL, "c", "c-1", [*HEALTHY, checked, seen.EffectiveSeen(effective=effective)])
+    assert verdict.outcome is expected
+    if expected is Outcome.FAIL:
+        assert verdict.phase is Phase.SANITY
+        assert verdict.cause is not None
+        assert "KL 8e-05" in verdict.cause.means
 
 
 def test_a_death_with_a_named_cause_fails_in_the_phase_of_the_death() -> None:
