@@ -90,6 +90,8 @@ def geometry(model: str, quantization: str | None = None) -> Geometry | None:
     shape = geometry_from_config(config(name))
     if family is not None and family != shape.quantization:
         shape = geometry_from_config(config(name, family))
+    if shape.quantization is None and family not in (None, "bf16"):
+        shape = replace(shape, quantization=family)
     kept = entry(name).get("kept_in_16_bits", {})
     known = ((other, geometry_from_config(config(name, other)).quantized_parts or ()) for other in kept)
     return replace(shape, known_parts=tuple(known))
@@ -97,5 +99,11 @@ def geometry(model: str, quantization: str | None = None) -> Geometry | None:
 
 def _named_family(model: str, name: str) -> str | None:
     rest = model.rstrip("/").split("/")[-1].lower().removeprefix(name.lower())
-    found = [families.family(word) for word in re.split(r"[-_]", rest) if word in ("nvfp4", "mxfp4", "fp8", "bf16")]
-    return found[0] if found else None
+    words = re.split(r"[-_]", rest)
+    if "int8" in words or "8bit" in words:
+        return "int8" if "int8" in words or "gptq" in words else "8bit"
+    known = ("nvfp4", "mxfp4", "mxfp8", "fp8", "bf16", "awq", "gptq", "int4", "w4a16")
+    found = [families.family(word) for word in words if word in known]
+    # `w8a8` may be fp8 or int8, `4bit` anything: enough for the size, not for the kernels.
+    sizes = [word for word in words if word in ("w8a8", "4bit")]
+    return next(iter([*found, *sizes]), None)

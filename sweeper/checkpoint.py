@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ _INDEX = "model.safetensors.index.json"
 
 
 def model_geometry(model: str) -> Geometry | None:
-    """From the folder's config.json, else from the catalogue; None: neither knows the model."""
+    """From the folder's config.json, else from the catalogue; None: neither knows the model.
+
+    Older ModelOpt exports keep the format in a file of its own, which vLLM reads as well.
+    """
     config = _json(Path(model) / "config.json")
     if config is None:
         return catalogue.geometry(model)
+    apart = (_json(Path(model) / "hf_quant_config.json") or {}).get("quantization")
+    if not config.get("quantization_config") and isinstance(apart, dict):
+        config["quantization_config"] = {"quant_method": "modelopt", **apart}
     try:
-        return geometry_from_config(config)
+        return replace(geometry_from_config(config), stored_bytes=weights_bytes(model))
     except UsageError:
         return None
 
@@ -37,10 +44,17 @@ def weights_bytes(model: str) -> int | None:
     try:
         if path.is_file():
             return path.stat().st_size
-        files = [*path.glob("*.safetensors"), *path.glob("*.gguf")]
+        files = _indexed(path) or [*path.glob("*.safetensors"), *path.glob("*.gguf")]
         return sum(file.stat().st_size for file in files) if files else None
     except OSError:
         return None
+
+
+def _indexed(path: Path) -> list[Path]:
+    """The files that the index lists, where all are there: a folder may hold the same weights in a second layout."""
+    listed = (_json(path / _INDEX) or {}).get("weight_map")
+    files = [path / name for name in sorted(set(map(str, listed.values())))] if isinstance(listed, dict) else []
+    return files if all(file.is_file() for file in files) else []
 
 
 def model_problem(model: str) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.core.declared import declared_format
 from sweeper.core.errors import UsageError
 
 PARTS = ("routed", "shared", "dense_mlp", "attention", "linear_attention", "router", "embedding", "head", "mtp")
@@ -71,6 +72,8 @@ class Geometry:
     """(family, parts): what published checkpoints of other families store in them."""
     block: tuple[int, int] | None = None
     """Rows and columns of one scale, e.g. (128, 128) for block FP8."""
+    stored_bytes: int | None = None
+    """Bytes of the weight files; None: they are not on this disk."""
 
     @property
     def is_moe(self) -> bool:
@@ -201,7 +204,7 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
     if experts and not moe_intermediate:
         # Mixtral, GPT-OSS and MiniMax-M2 have no dense layer: `intermediate_size` is the expert's.
         moe_intermediate = dense
-    family, block = _quantization(config, text)
+    family, block = declared_format(config, text)
     return Geometry(
         model_type=str(text.get("model_type") or config.get("model_type") or "unknown"),
         layers=layers,
@@ -296,49 +299,6 @@ def _moe_layers(config: Mapping[str, Any], layers: int, experts: int) -> tuple[b
 def _shared(config: Mapping[str, Any], moe_intermediate: int) -> int:
     told = _whole(config, "shared_expert_intermediate_size", "shared_intermediate_size", default=0)
     return told or _whole(config, "n_shared_experts", "num_shared_experts", default=0) * moe_intermediate
-
-
-def _quantization(config: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[str | None, tuple[int, int] | None]:
-    """(family, block of one scale) from `quantization_config`; (None, None) where there is none."""
-    quant = config.get("quantization_config") or text.get("quantization_config")
-    if not isinstance(quant, Mapping):
-        return None, None
-    method = str(quant.get("quant_method", "")).lower()
-    algorithm = str(quant.get("quant_algo", "")).upper()
-    if "NVFP4" in algorithm:
-        return ("nvfp4-w4a16" if "W4A16" in algorithm else "nvfp4"), (1, 16)
-    if method == "mxfp4":
-        return "mxfp4", (1, 32)
-    if "FP8" in algorithm or method in ("fp8", "fbgemm_fp8"):
-        block = quant.get("weight_block_size")
-        if isinstance(block, list) and len(block) == 2:
-            return "fp8-block", (int(block[0]), int(block[1]))
-        return "fp8", None
-    if method == "compressed-tensors":
-        return _compressed(quant)
-    if method in ("awq", "gptq", "auto-round"):
-        group = int(quant.get("group_size") or 128)
-        return ("int8" if quant.get("bits") == 8 else "int4"), (1, group) if group > 0 else None
-    if method == "bitsandbytes":
-        return ("bnb-4bit" if quant.get("load_in_4bit") else "bnb-8bit"), None
-    return method or None, None
-
-
-def _compressed(quant: Mapping[str, Any]) -> tuple[str | None, tuple[int, int] | None]:
-    groups = quant.get("config_groups")
-    first: Any = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
-    weights = first.get("weights") or {} if isinstance(first, Mapping) else {}
-    bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
-    if bits == 4 and kind == "float":
-        plain = "mxfp4" if group == 32 else "nvfp4"
-        weight_only = plain == "nvfp4" and not first.get("input_activations")
-        return ("nvfp4-w4a16" if weight_only else plain), (1, int(group or 16))
-    if bits == 8 and kind == "float":
-        block = weights.get("block_structure")
-        return ("fp8-block", (int(block[0]), int(block[1]))) if isinstance(block, list) else ("fp8-dynamic", None)
-    if bits in (4, 8):
-        return f"int{bits}", (1, int(group)) if isinstance(group, int) and group > 0 else None
-    return None, None
 
 
 _MODULES = {

@@ -36,7 +36,11 @@ _BITS = {
     "fp8-block": 8.002,
     "fp8-dynamic": 8.0,
     "int4": 4.16,
+    "int4-w4a8": 4.16,
     "int8": 8.0,
+    "w8a8": 8.0,
+    "4bit": 4.16,
+    "8bit": 8.0,
     "bnb-4bit": 4.13,
     "bnb-8bit": 8.0,
     "bf16": 16.0,
@@ -101,6 +105,12 @@ def bits_per_part(geometry: Geometry, family: str | None) -> dict[str, float]:
     return {part: low if part in chosen else 16.0 for part in (*_LINEAR_PARTS, "router", "embedding", "head", "mtp")}
 
 
+def size_known(family: str | None, geometry: Geometry) -> bool:
+    """Whether the bits of a weight are known for what is told or, untold, for what the config declares."""
+    name = families.family(family) or geometry.quantization
+    return name is None or name in _BITS
+
+
 def checkpoint_bytes(geometry: Geometry, family: str | None, *, mtp: bool = False) -> int:
     """Size of all weights in bytes."""
     bits = bits_per_part(geometry, family)
@@ -142,7 +152,11 @@ def fit(
     *,
     weights_bytes: int | None = None,
 ) -> MemoryFit:
-    """Memory of the fullest rank of a cell. `weights_bytes`: the checkpoint's exact size, which scales the estimate."""
+    """Memory of the fullest rank of a cell.
+
+    `weights_bytes`: the checkpoint's exact size, which scales the estimate; None: what the geometry knows of it.
+    """
+    weights_bytes = geometry.stored_bytes if weights_bytes is None else weights_bytes
     parts, notes = _parts(cell, geometry, workloads, weights_bytes)
     total = sum(parts.values())
     limit = _limit(cell, hardware)

@@ -69,8 +69,13 @@ def _experts(case: Case) -> Iterator[Reason]:
         yield _certain(case, "flashinfer_cutlass takes ep = 1 or ep = tp", "sglang/srt/arg_groups")
     if value == "cutlass" and case.format == "fp8":
         yield _certain(case, "cutlass in FP8 takes ep = 1 only", "sglang/srt/arg_groups")
-    if shape is not None and shape.is_moe and shape.experts % p.ep:
+    if shape is not None and shape.is_moe and shape.experts % p.ep and not _redundant(case):
         yield _certain(case, f"{shape.experts} experts do not divide by ep={p.ep}", "sglang/srt/layers/moe/ep_moe")
+
+
+def _redundant(case: Case) -> bool:
+    """Copies of experts are dealt with the rest: their number divides, not the model's."""
+    return flag_in(case.cell.extra_args, "--ep-num-redundant-experts")
 
 
 def _pipeline(case: Case) -> Iterator[Reason]:

@@ -43,9 +43,12 @@ def _known_value(case: Case) -> Iterator[Reason]:
     hint = f"it came with {written(since)}" if since else f"there are {', '.join(known)}"
     if value == "flashinfer":
         hint = "say which one: flashinfer_cutlass, flashinfer_trtllm or flashinfer_cutedsl"
-    yield no(
-        f"vLLM {written(case.version)} has no --moe-backend {value}: {hint}", "MoEBackend in vllm/config/kernel.py"
+    text, source = (
+        f"vLLM {written(case.version)} has no --moe-backend {value}: {hint}",
+        "MoEBackend in vllm/config/kernel.py",
     )
+    # 0.21 lies between two wheels that were compared: what 0.22 knows it may know.
+    yield perhaps(text, source) if since == (0, 22) and case.version >= (0, 21) else no(text, source)
 
 
 def _format_accepts(case: Case) -> Iterator[Reason]:
@@ -77,7 +80,7 @@ def _fp8_cutlass(case: Case) -> Iterator[Reason]:
         read = case.family == "fp8-block" or (case.geometry is not None and case.geometry.quantization == "fp8")
         yield no(text, source) if read and case.version >= _TABLES_READ_SINCE else perhaps(text, source)
     if case.sm is not None and case.sm >= 110:
-        yield no("vLLM's CUTLASS FP8 grouped GEMM has no kernel above SM 10.x", "vllm/_custom_ops.py")
+        yield _derived(case, "vLLM's CUTLASS FP8 grouped GEMM has no kernel above SM 10.x", "vllm/_custom_ops.py")
 
 
 _BLACKWELL_DATACENTRE = ("flashinfer_trtllm", "flashinfer_cutedsl", "flashinfer_moe_ep_cutedsl", "deep_gemm_mega_moe")
@@ -128,6 +131,15 @@ def _weight_only(case: Case) -> Iterator[Reason]:
         )
 
 
+_NO_CUTLASS_OVER = (
+    "deepep_high_throughput",
+    "flashinfer_all2allv",
+    "flashinfer_nvlink_two_sided",
+    "flashinfer_nvlink_one_sided",
+)
+"""What every CUTLASS experts class refuses in 0.32; over DeepEP's low-latency exchange FP8 has a class of its own."""
+
+
 def _expert_parallel(case: Case) -> Iterator[Reason]:
     value, p = _backend(case), case.cell.parallelism
     if p.ep == 1 or value is None:
@@ -135,8 +147,10 @@ def _expert_parallel(case: Case) -> Iterator[Reason]:
     if value in ("b12x", "flashinfer_b12x") and not case.cpu:
         yield no(f"{value} does not support expert parallelism", f"_supports_parallel_config in {_EXPERTS}")
     a2a = value_of(case.cell.extra_args, "--all2all-backend")
-    if value == "cutlass" and a2a and a2a.replace("-", "_") != "allgather_reducescatter":
-        yield no(f"cutlass with experts spread works only over allgather_reducescatter, not {a2a}", _EXPERTS)
+    # Without data parallelism vLLM exchanges nothing all-to-all and the choice has no effect.
+    if value == "cutlass" and p.dp > 1 and a2a and normal(a2a) != "allgather_reducescatter":
+        text = f"cutlass with experts spread works only over allgather_reducescatter, not {a2a}"
+        yield _derived(case, text, _EXPERTS) if normal(a2a) in _NO_CUTLASS_OVER else perhaps(text, _EXPERTS)
     if value == "flashinfer_trtllm" and flag_in(case.cell.extra_args, "--enable-eplb"):
         yield perhaps("flashinfer_trtllm's monolithic kernel does not work with --enable-eplb", _EXPERTS)
     if value == "marlin" and a2a and "flashinfer" in a2a:

@@ -88,3 +88,31 @@ def test_a_file_that_is_no_safetensors_file_is_named(tmp_path: Path, data: bytes
     with pytest.raises(BadFile, match=words) as caught:
         tensor_sizes(file)
     assert caught.value.path == str(file)
+
+
+CONFIG = {
+    "model_type": "qwen3_moe", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 128,
+    "num_experts": 8, "moe_intermediate_size": 32, "num_experts_per_tok": 2, "intermediate_size": 64,
+}  # fmt: skip
+
+
+def test_the_size_on_this_disk_belongs_to_the_geometry(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    shape = model_geometry(str(folder))
+    assert shape is not None and shape.stored_bytes == weights_bytes(str(folder))
+
+
+def test_weights_kept_in_a_second_layout_count_once(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"lm_head.weight": "a.safetensors"}})
+    )
+    assert weights_bytes(str(folder)) == (folder / "a.safetensors").stat().st_size
+
+
+def test_a_format_kept_in_modelopt_s_own_file_is_read(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    quant = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(quant))
+    shape = model_geometry(str(folder))
+    assert shape is not None and shape.quantization == "nvfp4"
+    assert "head" not in (shape.quantized_parts or ()) and "routed" in (shape.quantized_parts or ())

@@ -155,9 +155,99 @@ def test_b12x_takes_no_expert_parallelism_and_no_cuda_12() -> None:
 
 
 def test_cutlass_spreads_experts_over_one_exchange_only() -> None:
-    spread = {"moe_backend": "cutlass", "quantization": "nvfp4", "parallelism": Parallelism(tp=4, ep=4)}
-    assert check(**spread)[0] == ""
-    assert "allgather" in check(**spread, extra_args=("--all2all-backend", "deepep_low_latency"))[0]
+    spread = {"moe_backend": "cutlass", "quantization": "nvfp4", "parallelism": Parallelism(tp=2, dp=2, ep=4)}
+    assert check(**spread) == ("", "")
+    assert "allgather" in check(**spread, extra_args=("--all2all-backend", "deepep_high_throughput"))[0]
+    # Batched experts have a class of their own: nobody refuses it for certain.
+    excluded, warned = check(**spread, extra_args=("--all2all-backend", "deepep_low_latency"))
+    assert excluded == "" and "allgather" in warned
+
+
+def test_an_exchange_that_nothing_uses_excludes_nothing() -> None:
+    """0.32, fused_moe/config.py: without data parallelism no all-to-all backend is used."""
+    extra = ("--all2all-backend", "deepep_high_throughput")
+    assert check(
+        moe_backend="cutlass", quantization="nvfp4", parallelism=Parallelism(tp=4, ep=4), extra_args=extra
+    ) == (
+        "",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        {"version": "0.34.0"},
+        {"version": None, "image": "vllm/vllm-openai:nightly"},
+        {"version": None, "python": "/opt/venv/bin/python"},
+        {"version": None, "engine_version": "latest"},
+    ],
+)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"moe_backend": "brand_new"},
+        {"moe_backend": "triton", "quantization": "nvfp4"},
+        {"moe_backend": "flashinfer_trtllm", "quantization": "nvfp4"},
+        {"moe_backend": "cutlass", "quantization": "fp8"},
+        {"moe_backend": "flashinfer_b12x", "parallelism": Parallelism(tp=4, ep=4)},
+    ],
+)
+def test_a_version_that_nobody_read_excludes_no_backend(unread: dict[str, object], asked: dict[str, object]) -> None:
+    assert check(**asked)[0]
+    excluded, warned = check(**asked, **unread)
+    assert excluded == "" and warned
+
+
+def test_a_newer_sglang_excludes_no_backend_either() -> None:
+    excluded, warned = check(engine="sglang", version="0.6.0", moe_backend="brand_new")
+    assert excluded == "" and "--moe-runner-backend" in warned
+
+
+def test_a_value_may_have_come_in_the_version_between_two_that_were_read() -> None:
+    excluded, warned = check(moe_backend="flashinfer_b12x", version="0.21.0")
+    assert excluded == "" and "it came with 0.22" in warned
+
+
+def test_no_gpu_rule_is_certain_for_a_version_whose_kernels_were_not_read() -> None:
+    excluded, warned = check(moe_backend="cutlass", quantization="fp8-dynamic", version="0.20.2")
+    assert excluded == "" and "no kernel above SM 10.x" in warned
+    assert "no kernel above SM 10.x" in check(moe_backend="cutlass", quantization="fp8-dynamic")[0]
+
+
+@pytest.mark.parametrize("how", [{"quantization_flag": "fp8"}, {"extra_args": ("--quantization", "fp8")}])
+@pytest.mark.parametrize("told", ["bf16", None])
+def test_weights_quantized_while_loading_are_no_bf16_experts(how: dict[str, object], told: str | None) -> None:
+    """Seen on an H200 with 0.24: bf16 weights, --quantization fp8, --moe-backend marlin is healthy."""
+    assert check(H200, moe_backend="marlin", quantization=told, version="0.24.0", **how)[0] == ""
+    assert check(H200, moe_backend="marlin", quantization="bf16", version="0.24.0")[0]
+
+
+@pytest.mark.parametrize("producer", ["modelopt", "compressed-tensors"])
+def test_a_tool_that_writes_many_formats_is_no_format(producer: str) -> None:
+    assert check(moe_backend="flashinfer_cutedsl", quantization=producer, hardware=B200)[0] == ""
+    assert check(moe_backend="marlin", quantization=producer)[0] == ""
+
+
+def test_sglang_replicas_do_not_share_the_width_of_an_expert() -> None:
+    wide = Parallelism(tp=4, dp=5)
+    big = Hardware(count=64, sm="9.0")
+    assert "expert width 768" in check(big, "Qwen3-30B-A3B", parallelism=wide)[0]
+    assert check(big, "Qwen3-30B-A3B", version="0.5.23", engine="sglang", parallelism=wide)[0] == ""
+
+
+def test_redundant_experts_make_up_what_does_not_divide() -> None:
+    geometry = replace(catalogue.geometry("Qwen3-30B-A3B"), heads=40, kv_heads=5, head_dim=128)
+    cell = Cell(engine="sglang", model="m", parallelism=Parallelism(tp=5, ep=5))
+    assert any("128 experts" in text for text in check_cell(cell, geometry, H200, "0.5.23").excluded)
+    copied = replace(cell, extra_args=("--ep-num-redundant-experts", "2"))
+    assert check_cell(copied, geometry, H200, "0.5.23").excluded == ()
+
+
+def test_attention_that_shares_its_ranks_is_told_how_to_say_so() -> None:
+    asked = {"engine": "sglang", "version": "0.5.23", "parallelism": Parallelism(tp=8, dp=8)}
+    assert "give it as --dp-size in extra_args" in check(H200, extra_args=("--enable-dp-attention",), **asked)[0]
+    assert "--dp-size" not in check(H200, **asked)[0]
 
 
 def test_the_author_may_force_a_backend_with_extra_arguments() -> None:
@@ -193,6 +283,36 @@ def test_weights_that_exceed_the_card_are_excluded_with_the_way_out() -> None:
     assert "110.5 GiB per rank on 2 GPUs" in excluded
     assert "tp=4 would hold them" in excluded
     assert check(model="nvidia/Qwen3.5-397B-A17B-NVFP4", parallelism=Parallelism(tp=4), max_model_len=8192)[0] == ""
+
+
+BIG = "Qwen/Qwen3-235B-A22B"
+FOUR = Parallelism(tp=4)
+
+
+def test_a_size_that_nobody_knows_warns_and_the_cell_runs() -> None:
+    assert "weights need 109" in check(model=BIG, parallelism=FOUR)[0]
+    for doubt in (
+        {"quantization": "quark"},
+        {"quantization_flag": "bitsandbytes"},
+        {"extra_args": ("--quantization=fp8",)},
+        {"extra_args": ("--cpu-offload-gb", "40")},
+    ):
+        excluded, warned = check(model=BIG, parallelism=FOUR, **doubt)
+        assert excluded == "", doubt
+        assert "weights need" in warned and ", unless " in warned, doubt
+
+
+@pytest.mark.parametrize("name", ["AWQ", "GPTQ-Int4", "W4A16", "Instruct-2507-AWQ", "4bit", "GPTQ-Int8", "w8a8"])
+def test_a_quantized_variant_is_not_left_out_for_the_size_of_the_original(name: str) -> None:
+    assert check(model=f"x/Qwen3-235B-A22B-{name}", parallelism=FOUR, max_model_len=8192)[0] == ""
+
+
+def test_the_files_on_this_disk_say_how_large_the_weights_are() -> None:
+    cell = Cell(engine="vllm", model="m", parallelism=FOUR, max_model_len=8192)
+    shape = catalogue.geometry(BIG)
+    assert check_cell(cell, replace(shape, stored_bytes=130_000_000_000), SM120, "0.33.0").excluded == ()
+    (text,) = check_cell(cell, replace(shape, stored_bytes=500_000_000_000), SM120, "0.33.0").excluded
+    assert "500 GB in bf16, the files on this disk" in text
 
 
 def test_variables_that_a_version_ignores_are_pointed_out() -> None:
@@ -262,3 +382,6 @@ def test_other_engines_are_held_to_the_number_of_gpus_only() -> None:
         "",
     )
     assert "needs 8" in check(engine="command", parallelism=Parallelism(tp=8))[0]
+    many = Hardware(count=64, sm="9.0")
+    for split in (Parallelism(tp=5), Parallelism(pp=50)):
+        assert check(many, engine="command", model="Qwen3-30B-A3B", parallelism=split) == ("", "")

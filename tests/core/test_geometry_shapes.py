@@ -125,6 +125,11 @@ def test_the_text_config_of_a_vision_model_counts() -> None:
             "num_bits": 8, "type": "float", "block_structure": [128, 128]}}}}, "fp8-block", (128, 128)),
         ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {
             "num_bits": 4, "type": "int", "group_size": 128}}}}, "int4", (1, 128)),
+        ({"quant_method": "modelopt", "quant_algo": "MXFP8"}, "mxfp8", (1, 32)),
+        ({"quant_method": "modelopt", "quant_algo": "W4A8_MXFP4_FP8"}, "mxfp4", (1, 32)),
+        ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, None, None),
+        ({"quant_method": "modelopt_fp4"}, "nvfp4", None),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp4_with_static_gs"}, None, None),
         ({"quant_method": "compressed-tensors"}, None, None),
         ({"quant_method": "quark"}, "quark", None),
     ],
@@ -166,3 +171,23 @@ def test_a_config_without_a_shape_names_the_key(broken: dict[str, object], part:
 def test_layers_without_experts_are_found() -> None:
     stepped = geometry_from_config({**SMALL, "decoder_sparse_step": 2, "mlp_only_layers": [3]})
     assert stepped.moe_layers == (False, True, False, False)
+
+
+FP8_GROUP = {"targets": ["re:.*self_attn.*"], "weights": {"num_bits": 8, "type": "float"}}
+FP4_WEIGHTS = {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "input_activations": {"num_bits": 4}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "family"),
+    [
+        ([FP8_GROUP, {**FP4_WEIGHTS, "targets": ["re:.*mlp.experts.*"]}], "nvfp4"),
+        ([FP8_GROUP, {**FP4_WEIGHTS, "targets": ["re:.*mlp.*"]}], None),
+        ([FP8_GROUP, FP8_GROUP], "fp8-dynamic"),
+        ([{"weights": {"num_bits": 8, "type": "float", "group_size": 32}}], "mxfp8"),
+        ([{"weights": {"num_bits": 4, "type": "int"}, "input_activations": {"num_bits": 8}}], "int4-w4a8"),
+    ],
+)
+def test_groups_of_layers_with_formats_of_their_own(groups: list[dict[str, object]], family: str | None) -> None:
+    listed = {f"group_{place}": group for place, group in enumerate(groups)}
+    quant = {"quant_method": "compressed-tensors", "config_groups": listed}
+    assert geometry_from_config({**SMALL, "quantization_config": quant}).quantization == family
