@@ -18,7 +18,7 @@ from sweeper.core.ports import Clock, Engine, Launcher, ServerHandle
 from sweeper.core.values import Cell, Deadlines, LaunchPlan, Matrix
 from sweeper.core.verdicts import Cause, Phase
 from sweeper.probes.openai import Client
-from sweeper.probes.ready import first_answers, wait_healthy
+from sweeper.probes.ready import LATER_S, first_answers, wait_healthy
 from sweeper.watch import LiveMatcher, TrialEnded, Watch
 
 NOT_THE_KERNELS = frozenset(
@@ -147,7 +147,7 @@ def _life(
     check: Check,
 ) -> CanaryChecked:
     watch = Watch(handle, log, tools.matcher(small), tools.clock)
-    client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s)
+    client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s + LATER_S)
 
     def healthy(cancel: threading.Event) -> bool:
         return wait_healthy(client, plan.health_path, tools.clock, cancel)

@@ -29,7 +29,7 @@ from sweeper.core.values import Cell, Hardware, LaunchPlan, Matrix, Unsupported,
 from sweeper.core.verdicts import Phase
 from sweeper.preflight import Preflight, failed
 from sweeper.probes.openai import Client
-from sweeper.probes.ready import first_answers, wait_healthy
+from sweeper.probes.ready import LATER_S, first_answers, wait_healthy
 from sweeper.probes.text import Prompt, ask
 from sweeper.watch import LiveMatcher, TrialEnded, Watch
 
@@ -238,7 +238,7 @@ def _life(live: _Live, watch: Watch) -> Any:
     """Generator of observations from the start of the process to the last window."""
     request, tools, sink, plan, handle = live.request, live.tools, live.sink, live.plan, live.handle
     limits = request.matrix.policy.deadlines
-    client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s)
+    client = Client(handle.record.base_url, plan.served_model, timeout_s=limits.first_answer_s + LATER_S)
     begun_s = tools.clock.mono_s()
     try:
         sink.phase(Phase.READY, "starting")

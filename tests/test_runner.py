@@ -204,6 +204,16 @@ def test_a_server_that_never_becomes_ready_meets_the_deadline(tmp_path: Path) ->
     assert "waiting" in verdict.cause.means
 
 
+def test_a_server_at_work_on_its_first_answer_meets_the_deadline_and_not_a_timeout_of_ours(tmp_path: Path) -> None:
+    slow = server("slow", "--ttft-ms", "60000")
+    verdict = only_verdict(swept(tmp_path, [slow], first_answer_s=0.6))
+    assert (verdict.outcome, verdict.phase) == (Outcome.FAIL, Phase.READY)
+    assert verdict.cause is not None
+    assert verdict.cause.id == "ready-timeout"
+    assert "Last line: scripted server" in verdict.cause.means
+    assert "policy.deadlines" in verdict.cause.try_
+
+
 def test_healthy_and_dying_on_the_first_request_is_not_ready(tmp_path: Path) -> None:
     verdict = only_verdict(swept(tmp_path, [server("liar", "--status", "500")]))
     assert (verdict.outcome, verdict.phase) == (Outcome.FAIL, Phase.READY)

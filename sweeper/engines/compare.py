@@ -132,7 +132,6 @@ def _tuning(cell: Cell, effective: EffectiveConfig) -> Iterator[Finding]:
 
 def _jit(cell: Cell, effective: EffectiveConfig) -> Iterator[Finding]:
     if effective.jit_in_run and not runs_on_cpu(cell):
-        text = (
-            f"{effective.jit_in_run} kernels were compiled after the server was ready: a window that holds one is slow"
-        )
+        compiled = "1 kernel was" if effective.jit_in_run == 1 else f"{effective.jit_in_run} kernels were"
+        text = f"{compiled} compiled after the server was ready: a window that holds one is slow"
         yield Finding(id="jit-in-run", text=text)

@@ -24,6 +24,10 @@ def wait_healthy(client: Client, health_path: str, clock: Clock, cancel: threadi
     return False
 
 
+LATER_S = 10.0
+"""More patience than the phase has: its deadline, which knows the server's last line, is to end the wait."""
+
+
 def first_answers(client: Client, clock: Clock, started_s: float) -> ReadySeen:
     """Two real generations. Raises RequestProblem when one of them fails."""
     for number in range(ANSWERS):
