@@ -106,7 +106,13 @@ ORDER = (
 )
 
 
-def as_text(results: Sequence[ClaimResult], spread: Sequence[Distribution], *, everything: bool = False) -> str:
+NARROWEST = 40
+"""Columns for a reason beside its claim; with fewer it stands below it."""
+
+
+def as_text(
+    results: Sequence[ClaimResult], spread: Sequence[Distribution], *, everything: bool = False, width: int = 120
+) -> str:
     """A block per verdict; claims about other models or GPUs are counted, not listed, unless `everything`."""
     far = [one for one in results if not everything and _elsewhere(one)]
     near = [one for one in results if one not in far]
@@ -114,8 +120,7 @@ def as_text(results: Sequence[ClaimResult], spread: Sequence[Distribution], *, e
     for verdict in ORDER:
         rows = [_row(one) for one in near if one.verdict is verdict]
         if rows:
-            table = tabulate(rows, headers=["claim", "claimed", "measured", "why"], disable_numparse=True)
-            lines += [verdict.value.upper(), textwrap.indent(table, "  "), ""]
+            lines += [verdict.value.upper(), textwrap.indent(_table(rows, width - 2), "  "), ""]
     for group in _grouped(spread):
         lines += _beside(group)
     counts = Counter(one.verdict.value for one in near)
@@ -127,6 +132,23 @@ def as_text(results: Sequence[ClaimResult], spread: Sequence[Distribution], *, e
         told = ", ".join(f"{count} by {name}" for name, count in reasons.most_common())
         lines.append(f"{len(far)} more are about something else ({told}); all of them: --all")
     return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Sequence[str]], width: int) -> str:
+    """Claim, claimed, measured and why, as wide as the terminal."""
+    headers = ["claim", "claimed", "measured", "why"]
+    # tabulate keeps two blanks behind a header's word and two between columns.
+    wide = [max(len(headers[at]) + 2, *(len(row[at]) for row in rows)) for at in range(3)]
+    left = width - sum(wide) - 2 * len(wide)
+    if left >= NARROWEST:
+        return _plain([[*row[:3], textwrap.fill(row[3], left)] for row in rows], headers)
+    told = _plain([row[:3] for row in rows], headers[:3]).split("\n")
+    below = [textwrap.indent(textwrap.fill(row[3], width - 4), "    ") for row in rows]
+    return "\n".join([*told[:2], *(line for pair in zip(told[2:], below, strict=True) for line in pair)])
+
+
+def _plain(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    return tabulate(rows, headers=headers, disable_numparse=True)
 
 
 _SETTING = ("model", "quantization", "gpu", "gpus")
@@ -148,7 +170,7 @@ def _row(result: ClaimResult) -> list[str]:
     why = result.why
     if result.verdict is ClaimVerdict.NOT_COMPARABLE and result.figure:
         why = why.replace(f" (closest: {result.figure.label})", "")
-    return [claim.id, name, measured, "\n".join(textwrap.wrap(why, 88))]
+    return [claim.id, name, measured, why]
 
 
 def _beside(group: Sequence[Distribution]) -> list[str]:
@@ -204,16 +226,18 @@ def _claim_json(claim: Claim) -> dict[str, Any]:
     }
 
 
-def list_text(claims: Sequence[Claim]) -> str:
+def list_text(claims: Sequence[Claim], width: int = 120) -> str:
     """A block per table, one line a claim."""
     lines: list[str] = []
     for table in dict.fromkeys(claim.table for claim in claims):
         of_table = [claim for claim in claims if claim.table == table]
         dates = sorted({claim.source.date for claim in of_table if claim.source.date})
-        lines.append(
-            f"{table} ({sum(claim.reading_of is None for claim in of_table)} figures; {', '.join(dates) or '-'})"
-        )
-        rows = [[claim.id, claim.text(), claim.kind, _short(claim)] for claim in of_table]
+        counted = f"{sum(claim.reading_of is None for claim in of_table)} figures; {', '.join(dates) or '-'}"
+        lines += textwrap.wrap(f"{table} ({counted})", width)
+        rows = [[claim.id, claim.text(), claim.kind] for claim in of_table]
+        left = width - 2 - sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+        for row, claim in zip(rows, of_table, strict=True):
+            row.append(textwrap.fill(_short(claim), max(left, NARROWEST // 2)))
         lines += [textwrap.indent(tabulate(rows, tablefmt="plain", disable_numparse=True), "  "), ""]
     return "\n".join(lines)
 

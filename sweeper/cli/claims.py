@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,9 +50,13 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace, claims: tuple[Claim, ...]) -> int:
     from sweeper.claimdata.check import list_json, list_text
 
-    text = json.dumps(list_json(claims), indent=1, ensure_ascii=False) + "\n" if args.json else list_text(claims)
-    sys.stdout.write(text)
+    listed = json.dumps(list_json(claims), indent=1, ensure_ascii=False) + "\n" if args.json else None
+    sys.stdout.write(listed or list_text(claims, _width()))
     return 0
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def _check(args: argparse.Namespace, claims: tuple[Claim, ...]) -> int:
@@ -62,7 +67,7 @@ def _check(args: argparse.Namespace, claims: tuple[Claim, ...]) -> int:
     if args.json:
         sys.stdout.write(json.dumps(check.as_json(results, spread), indent=1, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(check.as_text(results, spread, everything=args.all or bool(args.id)))
+        sys.stdout.write(check.as_text(results, spread, everything=args.all or bool(args.id), width=_width()))
     return check.exit_code(results)
 
 

@@ -209,17 +209,24 @@ def _questions(fit: Fit) -> tuple[str, ...]:
     return (*ask, *(f"our own record does not say: {words(name)}" for name in fit.unrecorded))
 
 
+def _lacking(fit: Fit) -> str:
+    """As `_questions`, in one line."""
+    ask = [QUESTIONS.get(name, f"at which {words(name)}?") for name in fit.unstated]
+    ours = ", ".join(words(name) for name in fit.unrecorded)
+    parts = (f"ask: {' '.join(ask)}" if ask else "", f"our own record does not say: {ours}" if ours else "")
+    return " ".join(filter(None, parts))
+
+
 def _unknown(claim: Claim, held: _Held) -> ClaimResult:
-    ask = _questions(held.fit)
     reading = held.reading(claim)
     beside = f"; nearest figure {held.figure.label}: {reading.value:.4g} {claim.unit}" if reading else ""
     return ClaimResult(
         claim=claim,
         verdict=ClaimVerdict.UNKNOWN,
-        why=f"ask: {' '.join(ask)}{beside}",
+        why=f"{_lacking(held.fit)}{beside}",
         figure=held.figure,
         reading=reading,
-        ask=ask,
+        ask=_questions(held.fit),
         caveats=held.fit.caveats,
     )
 

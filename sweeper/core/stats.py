@@ -157,8 +157,6 @@ def outliers(values: Sequence[float], *, z: float = 3.5) -> tuple[int, ...]:
     if len(values) < MIN_FOR_OUTLIERS:
         return ()
     mad = float(sps.median_abs_deviation(values, scale="normal"))
-    if mad == 0:
-        return ()
     middle = float(np.median(values))
     return tuple(i for i, v in enumerate(values) if abs(v - middle) > max(z * mad, NOISE * abs(middle)))
 

@@ -225,8 +225,9 @@ def _isl(asked: Asked, traces: Sequence[StreamTrace]) -> int | None:
     known = [t.prompt_tokens for t in traces if t.prompt_tokens is not None]
     if not known:
         return None
-    mean = sum(known) / len(known)
-    return asked.isl if _near(mean, asked.isl) else round(mean)
+    # Rounded before it is judged: the same length is else near here and not near in what reads the point.
+    mean = round(sum(known) / len(known))
+    return asked.isl if _near(mean, asked.isl) else mean
 
 
 def _osl(asked: Asked, traces: Sequence[StreamTrace]) -> int | None:
@@ -234,8 +235,8 @@ def _osl(asked: Asked, traces: Sequence[StreamTrace]) -> int | None:
     whole = [t.tokens for t in traces if not t.cut and t.stamps and t.source != "chunks"]
     if not whole:
         return asked.osl if any(t.stamps for t in traces) else None
-    mean = sum(whole) / len(whole)
-    return asked.osl if _near(mean, asked.osl) else round(mean)
+    mean = round(sum(whole) / len(whole))
+    return asked.osl if _near(mean, asked.osl) else mean
 
 
 def one_at_a_time(traces: Sequence[StreamTrace]) -> bool:

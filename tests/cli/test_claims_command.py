@@ -203,8 +203,9 @@ def test_every_verdict_is_given_to_a_shipped_claim(tmp_path: Path, capsys: pytes
 
 
 def test_the_table_names_the_first_difference_and_shows_all_claims_of_the_setting(
-    p1: Path, capsys: pytest.CaptureFixture[str]
+    p1: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert main(["claims", "check", "p1", "--logs", str(p1)]) == 1
     out = capsys.readouterr().out
     assert out.index("\nNOT MET\n") < out.index("\nNOT COMPARABLE\n")
@@ -345,6 +346,7 @@ def test_what_nobody_recorded_is_asked_for(tmp_path: Path, capsys: pytest.Captur
     (told,) = json.loads(capsys.readouterr().out)
     assert told["verdict"] == "unknown condition"
     assert "our own record does not say: GPU" in told["ask"]
+    assert len(told["ask"]) > 2 and told["why"].count("our own record does not say: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -404,3 +406,19 @@ def test_what_bench_prints_is_read_back(tmp_path: Path, capsys: pytest.CaptureFi
     told = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
     assert told["p1-marlin-mtp2"]["verdict"] == "met"
     assert told["p1-mtp2-acceptance"]["measured"] == pytest.approx(73.0)
+
+
+@pytest.mark.parametrize("wide", [80, 100, 200])
+def test_claims_are_told_within_the_terminal(
+    wide: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(wide))
+    (tmp_path / "m.json").write_text(json.dumps(BENCH) + "\n")
+    main(["claims", "check", "--against", str(tmp_path / "m.json"), "--all"])
+    checked = capsys.readouterr().out
+    assert "UNKNOWN CONDITION" in checked
+    assert max(map(len, checked.splitlines())) <= max(wide, 110)
+    told = [line for line in checked.splitlines() if "our own record does not say: " in line]
+    assert told and all(len(line) <= wide for line in told)
+    main(["claims", "list"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= max(wide, 100)

@@ -107,6 +107,8 @@ def test_outliers_are_named_by_position() -> None:
     assert stats.outliers([10.0, 10.1, 9.9, 10.05, 14.0]) == (4,)
     assert stats.outliers([10.0, 14.0]) == ()
     assert stats.outliers([10.0, 10.0, 10.0]) == ()
+    assert stats.outliers([10.0, 10.0, 10.0, 10.0]) == ()
+    assert stats.outliers([100.0, 100.0, 100.0, 50.0]) == (3,), "equal ones are no reason to overlook the other"
     assert stats.outliers([100.0, 100.1, 120.0]) == (), "of three one is always far from the other two"
     assert stats.outliers([100.0, 100.01, 100.02, 101.0]) == (), "within the noise threshold"
 
