@@ -41,11 +41,11 @@ def _format(case: Case) -> Iterator[Reason]:
     value, group = _value(case), case.sm_family
     if case.format == "nvfp4":
         if value == "cutlass":
-            yield _certain(
-                case,
-                "cutlass is not supported for NVFP4 experts: SGLang asks for flashinfer_cutlass",
-                "sglang/srt/layers/quantization/modelopt_quant.py",
-            )
+            # For compressed-tensors it takes FlashInfer's without a word: compressed_tensors_w4a4_nvfp4_moe.py.
+            text = "cutlass is not supported for NVFP4 experts of ModelOpt: SGLang asks for flashinfer_cutlass"
+            source = "sglang/srt/layers/quantization/modelopt_quant.py"
+            modelopt = (case.cell.quantization_flag or "").startswith("modelopt")
+            yield _certain(case, text, source) if modelopt else perhaps(text, source)
         if value.startswith("flashinfer_trtllm") and group is not None and group != 100:
             yield _certain(case, f"{value} has kernels for SM 10.x only", "sglang/srt/arg_groups/overrides.py")
         if value == "auto" and group == 120 and case.cell.quantization_flag not in (None, "modelopt_fp4"):
@@ -68,7 +68,10 @@ def _experts(case: Case) -> Iterator[Reason]:
     if value == "flashinfer_cutlass" and p.ep not in (1, p.tp):
         yield _certain(case, "flashinfer_cutlass takes ep = 1 or ep = tp", "sglang/srt/arg_groups")
     if value == "cutlass" and case.format == "fp8":
-        yield _certain(case, "cutlass in FP8 takes ep = 1 only", "sglang/srt/arg_groups")
+        # The check asks for the method `fp8`, which is neither compressed-tensors nor ModelOpt.
+        text, source = "cutlass in FP8 takes ep = 1 only", "sglang/srt/arg_groups"
+        method = case.family == "fp8-block" or case.cell.quantization_flag == "fp8"
+        yield _certain(case, text, source) if method else perhaps(text, source)
     if shape is not None and shape.is_moe and shape.experts % p.ep and not _redundant(case):
         yield _certain(case, f"{shape.experts} experts do not divide by ep={p.ep}", "sglang/srt/layers/moe/ep_moe")
 

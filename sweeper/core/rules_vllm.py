@@ -42,7 +42,8 @@ def _known_value(case: Case) -> Iterator[Reason]:
     since = first_version_of(value)
     hint = f"it came with {written(since)}" if since else f"there are {', '.join(known)}"
     if value == "flashinfer":
-        hint = "say which one: flashinfer_cutlass, flashinfer_trtllm or flashinfer_cutedsl"
+        here = "flashinfer_b12x" if case.sm_family == 120 else "flashinfer_trtllm or flashinfer_cutedsl"
+        hint = f"say which one: flashinfer_cutlass, {here}"
     text, source = (
         f"vLLM {written(case.version)} has no --moe-backend {value}: {hint}",
         "MoEBackend in vllm/config/kernel.py",

@@ -352,13 +352,16 @@ def test_a_linear_backend_is_checked_where_the_values_are_known() -> None:
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"moe_backend": "cutlass", "quantization": "nvfp4"}, "flashinfer_cutlass"),
+        (
+            {"moe_backend": "cutlass", "quantization": "nvfp4", "quantization_flag": "modelopt_fp4"},
+            "flashinfer_cutlass",
+        ),
         ({"moe_backend": "nonsense"}, "--moe-runner-backend"),
         ({"moe_backend": "flashinfer_trtllm", "quantization": "nvfp4"}, "SM 10.x"),
         ({"parallelism": Parallelism(tp=4, ep=2)}, "must equal tp"),
         ({"linear_backend": "nonsense", "quantization": "nvfp4"}, "--fp4-gemm-backend"),
         ({"parallelism": Parallelism(pp=2), "speculative": Speculative(method="ngram", tokens=2)}, "EAGLE"),
-        ({"moe_backend": "cutlass", "quantization": "fp8", "parallelism": Parallelism(tp=2, ep=2)}, "ep = 1"),
+        ({"moe_backend": "cutlass", "quantization": "fp8-block", "parallelism": Parallelism(tp=2, ep=2)}, "ep = 1"),
     ],
 )
 def test_sglang_has_rules_of_its_own(changes: dict[str, object], part: str) -> None:
@@ -366,6 +369,20 @@ def test_sglang_has_rules_of_its_own(changes: dict[str, object], part: str) -> N
     excluded, warned = check(engine="sglang", version="0.5.8", **changes)
     assert excluded == ""
     assert part in warned
+
+
+@pytest.mark.parametrize(
+    "changes", [{"quantization": "nvfp4"}, {"quantization": "fp8", "parallelism": Parallelism(tp=2, ep=2)}]
+)
+def test_sglang_refuses_cutlass_for_some_writers_of_a_format_only(changes: dict[str, object]) -> None:
+    excluded, warned = check(engine="sglang", version="0.5.23", moe_backend="cutlass", **changes)
+    assert excluded == "" and "cutlass" in warned
+
+
+def test_a_half_told_backend_is_answered_with_those_that_this_gpu_has() -> None:
+    assert check(moe_backend="flashinfer")[0].count("flashinfer_trtllm") == 0
+    assert "flashinfer_b12x" in check(moe_backend="flashinfer")[0]
+    assert "flashinfer_trtllm or flashinfer_cutedsl" in check(B200, moe_backend="flashinfer")[0]
 
 
 def test_sglang_warns_where_auto_ends_at_the_wrong_kernel() -> None:
