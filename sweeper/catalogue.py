@@ -88,10 +88,11 @@ def geometry(model: str, quantization: str | None = None) -> Geometry | None:
         return None
     family = families.family(quantization) or _named_family(model, name)
     shape = geometry_from_config(config(name))
+    own = shape.quantization
     if family is not None and family != shape.quantization:
         shape = geometry_from_config(config(name, family))
-    if shape.quantization is None and family not in (None, "bf16"):
-        shape = replace(shape, quantization=family)
+    if family not in (None, "bf16"):
+        shape = replace(shape, quantization=family, format_guessed=family != own)
     kept = entry(name).get("kept_in_16_bits", {})
     known = ((other, geometry_from_config(config(name, other)).quantized_parts or ()) for other in kept)
     return replace(shape, known_parts=tuple(known))
@@ -104,6 +105,8 @@ def _named_family(model: str, name: str) -> str | None:
         return "int8" if "int8" in words or "gptq" in words else "8bit"
     known = ("nvfp4", "mxfp4", "mxfp8", "fp8", "bf16", "awq", "gptq", "int4", "w4a16")
     found = [families.family(word) for word in words if word in known]
+    if "fp8" in words and ("dynamic" in words or "block" in words):
+        return "fp8-dynamic" if "dynamic" in words else "fp8-block"
     # `w8a8` may be fp8 or int8, `4bit` anything: enough for the size, not for the kernels.
     sizes = [word for word in words if word in ("w8a8", "4bit")]
     return next(iter([*found, *sizes]), None)

@@ -66,6 +66,8 @@ class Geometry:
     mtp_layers: int = 0
     quantization: str | None = None
     """Family that the checkpoint declares; None: it declares none."""
+    format_guessed: bool = False
+    """`quantization` follows from the model's name: no config was read."""
     quantized_parts: tuple[str, ...] | None = None
     """Parts that the checkpoint stores in that family; None: not said."""
     known_parts: tuple[tuple[str, tuple[str, ...]], ...] = ()

@@ -78,7 +78,9 @@ def _fp8_cutlass(case: Case) -> Iterator[Reason]:
     if case.family in ("fp8", "fp8-block"):
         text = f"vLLM's CUTLASS experts are disabled for {case.family}: only compressed-tensors W8A8 FP8 allows them"
         # `fp8` in a matrix may mean compressed-tensors, which allows them: only the checkpoint's config is certain.
-        read = case.family == "fp8-block" or (case.geometry is not None and case.geometry.quantization == "fp8")
+        shape = case.geometry
+        config = shape is not None and shape.quantization == "fp8" and not shape.format_guessed
+        read = case.family == "fp8-block" or config
         yield no(text, source) if read and case.version >= _TABLES_READ_SINCE else perhaps(text, source)
     if case.sm is not None and case.sm >= 110:
         yield _derived(case, "vLLM's CUTLASS FP8 grouped GEMM has no kernel above SM 10.x", "vllm/_custom_ops.py")

@@ -92,6 +92,15 @@ def test_fp8_of_a_matrix_is_what_the_checkpoint_says(read: str | None, certain: 
     assert any("CUTLASS experts are disabled" in text for text in found.warnings) == (read is None)
 
 
+@pytest.mark.parametrize("told", ["fp8", None])
+@pytest.mark.parametrize(("name", "warned"), [("FP8-dynamic", False), ("FP8", True)])
+def test_a_model_s_name_does_not_say_which_fp8_it_is(told: str | None, name: str, warned: bool) -> None:
+    """Red Hat's FP8-dynamic is compressed-tensors, Qwen's FP8 has blocks, NVIDIA's is ModelOpt's."""
+    found = check(H200, f"x/Qwen3-30B-A3B-{name}", "0.24.0", moe_backend="cutlass", quantization=told)
+    assert found[0] == ""
+    assert ("CUTLASS experts are disabled" in found[1]) == warned
+
+
 def test_nvfp4_of_a_matrix_is_weight_only_where_the_checkpoint_says_so() -> None:
     geometry = replace(catalogue.geometry("Qwen3-30B-A3B"), quantization="nvfp4-w4a16")
     cell = Cell(engine="vllm", model="m", moe_backend="flashinfer_cutlass", quantization="nvfp4")
