@@ -148,10 +148,12 @@ def _over_launches(points: Sequence[DecodePoint]) -> DecodePoint | None:
     accepted = [p.acceptance for p in points if p.acceptance and p.acceptance.length and p.acceptance.rate is not None]
     length = fmean([one.length for one in accepted if one.length]) if accepted else None
     rate = fmean([one.rate for one in accepted if one.rate is not None]) if accepted else None
+    steps = [one.per_step for one in accepted if one.per_step is not None]
+    per_step = fmean(steps) if steps and len(steps) == len(accepted) else None
     return replace(
         points[0],
         decode_tok_s=fmean(rates),
-        acceptance=Acceptance(rate=rate, length=length) if accepted else None,
+        acceptance=Acceptance(rate=rate, length=length, per_step=per_step) if accepted else None,
     )
 
 

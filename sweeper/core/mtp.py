@@ -1,7 +1,8 @@
 """What speculative decoding did to a cell: speed-up against the same cell without it, and one sentence why.
 
 A step that verifies K drafts takes `step_cost` times as long as a plain step and yields `length` tokens instead of one.
-It pays when length > step_cost, so the measured step cost is the break-even acceptance length.
+It pays when length > step_cost, so the measured step cost is the break-even acceptance length. Where only some steps
+draft (n-grams that find no match) both are means over all steps: tokens a step and its cost.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def mtp_effect(
     rate = point.acceptance.rate if point.acceptance else None
     per_stream, plain_rate = _per_stream(point), _per_stream(plain) if plain else None
     speedup = per_stream / plain_rate if per_stream is not None and plain_rate else None
-    steps = per_stream / length if per_stream is not None and length else None
+    made, share = _made(point)
+    if share < 1:
+        model_break_even = None  # Of steps that all draft.
+    steps = per_stream / made if per_stream is not None and made else None
     cost = plain_rate / steps if plain_rate and steps else None
     return MtpEffect(
         speedup=speedup,
@@ -58,8 +62,25 @@ def mtp_effect(
         model_break_even=model_break_even,
         steps_s=steps,
         plain_steps_s=plain_rate,
-        sentence=_sentence(speedup, length, cost, model_break_even, drafts),
+        sentence=_sentence(speedup, made, cost, model_break_even, _step(drafts, share)),
     )
+
+
+EVERY_STEP = 0.98
+"""Share of steps with drafts from which on all are said to have them: the first token of an answer is no step."""
+
+
+def _made(point: DecodePoint) -> tuple[float | None, float]:
+    """Tokens of a step, and the share of steps that draft."""
+    accepted = point.acceptance
+    if accepted is None or accepted.length is None or accepted.per_step is None or accepted.length <= 1:
+        return (accepted.length if accepted else None), 1.0
+    share = (accepted.per_step - 1) / (accepted.length - 1)
+    return (accepted.per_step, share) if share < EVERY_STEP else (accepted.length, 1.0)
+
+
+def _step(drafts: int, share: float) -> str:
+    return f"a step with {drafts} drafts" if share == 1 else f"a step ({100 * share:.0f} % of them with drafts)"
 
 
 def _per_stream(point: DecodePoint) -> float | None:
@@ -67,14 +88,14 @@ def _per_stream(point: DecodePoint) -> float | None:
     return point.decode_tok_s / point.concurrency if point.decode_tok_s is not None else None
 
 
-def _sentence(speedup: float | None, length: float | None, cost: float | None, model: float | None, drafts: int) -> str:
+def _sentence(speedup: float | None, length: float | None, cost: float | None, model: float | None, step: str) -> str:
     if length is None:
         return "acceptance was not measured, so the effect of the drafts is not known"
     if speedup is None or cost is None:
         need = f"; bandwidth alone asks for {model:.2f} to break even" if model else ""
         return f"{length:.2f} tokens a step; no cell without drafts was measured to compare with{need}"
     why = f"{length:.2f} tokens a step against a break-even of {cost:.2f}"
-    return f"{_verb(speedup)}: {why}; {_reason(speedup, length, cost, model, drafts)}"
+    return f"{_verb(speedup)}: {why}; {_reason(speedup, length, cost, model, step)}"
 
 
 def _verb(speedup: float) -> str:
@@ -83,12 +104,12 @@ def _verb(speedup: float) -> str:
     return f"helps ({speedup:.2f}x)" if speedup > 1 else f"hurts ({speedup:.2f}x)"
 
 
-def _reason(speedup: float, length: float, cost: float, model: float | None, drafts: int) -> str:
+def _reason(speedup: float, length: float, cost: float, model: float | None, step: str) -> str:
     """Which side of length > cost decides: too few tokens accepted, or steps that cost more than their bytes."""
     if speedup > 1 + NOISE:
-        return f"a step with {drafts} drafts costs {cost:.2f} plain steps and yields more than that"
+        return f"{step} costs {cost:.2f} plain steps and yields more than that"
     if model is None:
-        return f"a step with {drafts} drafts costs {cost:.2f} plain steps and yields no more"
+        return f"{step} costs {cost:.2f} plain steps and yields no more"
     if length <= model:
         return f"too few drafts are accepted: even at the speed of memory {model:.2f} tokens a step are needed"
     return f"the drafts are accepted, but a step costs {cost:.2f} plain steps where its bytes explain {model:.2f}"

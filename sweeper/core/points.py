@@ -33,6 +33,8 @@ class Acceptance:
     draft_tokens: int | None = None
     accepted: int | None = None
     per_position: tuple[float, ...] = ()
+    per_step: float | None = None
+    """Tokens of one engine step. Below `length` where not every step drafts (n-grams); None: not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,16 @@ def acceptance_from_counters(before: CounterSample, after: CounterSample) -> Acc
         draft_tokens=round(tokens),
         accepted=round(accepted),
         per_position=tuple((b - a) / drafts for a, b in zip(padded, after.per_position, strict=False)),
+        per_step=_per_step(before, after, accepted),
     )
+
+
+def _per_step(before: CounterSample, after: CounterSample, accepted: float) -> float | None:
+    """A step makes one token and what it accepts, so tokens - accepted is the number of steps."""
+    if before.generated is None or after.generated is None:
+        return None
+    made = after.generated - before.generated
+    return made / (made - accepted) if made > accepted else None
 
 
 def acceptance_from_requests(traces: Sequence[StreamTrace]) -> Acceptance | None:

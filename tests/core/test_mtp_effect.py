@@ -48,6 +48,28 @@ def test_a_helping_draft() -> None:
     assert effect.sentence.startswith("helps (2.18x): 2.80 tokens a step against a break-even of 1.29; ")
 
 
+def test_steps_without_drafts_make_a_step_cheaper_and_poorer_than_the_counters_of_drafts_say() -> None:
+    """Seen with n-grams on a CPU: 161 drafts in 1,446 steps for 1,536 tokens, chunks of 1.064 tokens on average."""
+    own = point(354.3, 1.559, concurrency=2)
+    assert own.acceptance is not None
+    own = replace(own, acceptance=replace(own.acceptance, per_step=1536 / 1446))
+    effect = mtp_effect(own, point(416.0, concurrency=2), drafts=3, model_break_even=1.6)
+    assert effect.steps_s == pytest.approx(166.8, abs=0.1)
+    assert effect.break_even == pytest.approx(1.25, abs=0.01)
+    assert effect.sentence == (
+        "hurts (0.85x): 1.06 tokens a step against a break-even of 1.25; "
+        "a step (11 % of them with drafts) costs 1.25 plain steps and yields no more"
+    )
+
+
+def test_drafts_in_every_step_are_told_as_such() -> None:
+    own = point(161.0, 2.8)
+    assert own.acceptance is not None
+    counted = replace(own, acceptance=replace(own.acceptance, per_step=2.79))
+    plain = point(74.0)
+    assert mtp_effect(counted, plain, drafts=3).sentence == mtp_effect(own, plain, drafts=3).sentence
+
+
 def test_a_hurting_draft_with_slow_steps_blames_the_steps() -> None:
     effect = mtp_effect(point(39.5, 2.4, drafts=2), point(50.5), drafts=2, model_break_even=1.43)
     assert effect.speedup == pytest.approx(0.78, abs=0.01)

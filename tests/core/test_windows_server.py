@@ -134,6 +134,15 @@ def test_acceptance_is_a_difference_of_counters() -> None:
     assert found.per_position == pytest.approx((0.9, 0.7, 0.2))
 
 
+def test_tokens_a_step_count_the_steps_without_drafts() -> None:
+    before = CounterSample(when_s=0, generated=0, drafts=0, draft_tokens=0, accepted=0)
+    after = CounterSample(when_s=9, generated=1536, drafts=161, draft_tokens=483, accepted=90)
+    found = acceptance_from_counters(before, after)
+    assert found is not None and found.per_step == pytest.approx(1536 / 1446)
+    unknown = acceptance_from_counters(replace(before, generated=None), after)
+    assert unknown is not None and unknown.per_step is None
+
+
 def test_no_drafting_has_no_acceptance() -> None:
     none = CounterSample(when_s=0, generated=1)
     still = CounterSample(when_s=0, drafts=5, draft_tokens=5, accepted=5)
