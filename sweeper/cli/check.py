@@ -60,7 +60,8 @@ def _text(check: Check) -> str:
         ]
         for name, group in check.groups.items()
     ]
-    lines = [f"verdict: {check.verdict}"]
+    by_text = check.verdict != "unchecked" and not check.groups and not check.nan
+    lines = [f"verdict: {check.verdict}" + (", by its text alone" if by_text else "")]
     lines += [f"  {reason}" for reason in check.reasons]
     if check.weight_only and check.weight_only.verdict != "right":
         lines.append(
