@@ -213,7 +213,7 @@ def _parts(
 
 
 def _stage_weights(cell: Cell, geometry: Geometry, layers: range, ends: tuple[bool, bool]) -> float:
-    """Bytes of one rank of one stage. Experts spread over tp x dp ranks, whole (EP) or in slices; the rest over tp."""
+    """Bytes of one rank of one stage. Experts spread over their ranks, whole (EP) or in slices; the rest over tp."""
     tp = cell.parallelism.tp
     bits = bits_per_part(geometry, cell.quantization)
     total = 0.0
@@ -228,12 +228,17 @@ def _stage_weights(cell: Cell, geometry: Geometry, layers: range, ends: tuple[bo
     return total
 
 
+def _expert_ranks(cell: Cell, tp: int) -> int:
+    """Ranks that share the routed experts: tp x dp, in SGLang tp alone, whose data-parallel ranks are whole copies."""
+    return tp if cell.engine == "sglang" else tp * cell.parallelism.dp
+
+
 def _sharded(cell: Cell, geometry: Geometry, part: str, count: int) -> float:
     p = cell.parallelism
     if part == "router":
         return count
     if part == "routed":
-        ranks = p.tp * p.dp
+        ranks = _expert_ranks(cell, p.tp)
         if p.ep > 1:
             # A rank holds whole experts: the fullest one, where they do not divide evenly.
             return count / geometry.experts * -(-geometry.experts // ranks)
@@ -338,7 +343,7 @@ def _changes(cell: Cell, geometry: Geometry, workloads: Sequence[Workload]) -> l
     p = cell.parallelism
     for tp in (2, 4, 8, 16, 32, 64):
         if tp > p.tp:
-            ep = tp * p.dp if p.ep > 1 else 1
+            ep = _expert_ranks(cell, tp) if p.ep > 1 else 1
             out.append((f"tp={tp}", replace(cell, parallelism=replace(p, tp=tp, ep=ep))))
     return out
 

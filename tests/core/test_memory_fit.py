@@ -66,6 +66,11 @@ def test_data_parallel_repeats_everything_but_the_experts() -> None:
     assert qwen(Parallelism(tp=2, dp=2, ep=4)).parts["weights"] > qwen(Parallelism(tp=4, ep=4)).parts["weights"] + GIB
 
 
+def test_data_parallel_in_sglang_repeats_the_experts_too() -> None:
+    sizes = [qwen(Parallelism(tp=4, dp=dp), engine="sglang").parts["weights"] for dp in (1, 2)]
+    assert sizes[0] == sizes[1]
+
+
 def test_the_prediction_head_is_counted_in_16_bits() -> None:
     fit = qwen(Parallelism(tp=4), speculative=Speculative(method="mtp", tokens=2))
     assert fit.parts["mtp"] / GIB == pytest.approx(6.6e9 * 2 / 4 / GIB, rel=0.02)
