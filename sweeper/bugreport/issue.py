@@ -37,7 +37,7 @@ def issue(case: Case, form: Form, recipe: Recipe) -> str:
         configuration=_configuration(case),
         table=f"All on {_boards(case)}.\n\n{table(case.rows)}",
         shapes=_shapes(case),
-        location="Docker" if case.image else "Bare-metal",
+        location="Docker" if case.image or case.host.get("container") else "Bare-metal",
     )
     return f"{title(case, form)}\n\n{body.strip()}\n"
 

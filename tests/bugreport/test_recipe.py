@@ -6,7 +6,9 @@ from typing import Any
 
 from sweeper import catalogue
 from sweeper.bugreport.case import Case
+from sweeper.bugreport.issue import issue
 from sweeper.bugreport.recipe import portable, recipe_of
+from sweeper.bugreport.templates import forms
 from sweeper.core.values import Cell, Parallelism, Speculative
 from sweeper.core.verdicts import Cause, Outcome, Phase, Verdict
 
@@ -75,3 +77,12 @@ def test_the_cell_of_a_report_names_no_path_of_its_machine() -> None:
 def test_the_image_is_kept_for_a_container() -> None:
     found = portable(case(Cell(engine="vllm", model="m", image="vllm/vllm-openai:v0.32.0")))
     assert (found.launcher, found.image) == ("docker", "vllm/vllm-openai:v0.32.0")
+
+
+def test_a_report_from_inside_a_container_does_not_call_itself_bare_metal() -> None:
+    told = {}
+    for inside in (True, False):
+        found = case(Cell(engine="vllm", model="m"), host={"container": inside})
+        told[inside] = issue(found, forms()["cutlass"], recipe_of(found))
+    assert "Environment location: Docker" in told[True]
+    assert "Environment location: Bare-metal" in told[False]
