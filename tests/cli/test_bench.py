@@ -21,10 +21,21 @@ Start = Callable[..., ScriptedServer]
 FAST = ["--warmup", "0", "--isl", "40", "--no-energy"]
 
 
+def bench(server: ScriptedServer, *argv: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run in which the server kept its script; on a busy machine it falls behind."""
+    for _ in range(5):
+        server.tally.late_s = 0.0
+        code = main(["bench", server.url, *argv, *FAST])
+        said = capsys.readouterr()
+        if server.tally.late_s < 0.01:
+            break
+    return code, said.out, said.err
+
+
 def test_json_is_one_object_per_concurrency(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    server = scripted(rate=400)
-    assert main(["bench", server.url, "--concurrency", "1,3", "--osl", "40", "--json", *FAST]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    code, out, _ = bench(scripted(rate=400), "--concurrency", "1,3", "--osl", "40", "--json", capsys=capsys)
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
     assert [line["concurrency"] for line in lines] == [1, 3]
     assert all(line["schema"] == 1 and line["isl"] == 40 and line["osl"] == 40 for line in lines)
     assert lines[1]["decode_tok_s"] == pytest.approx(1200, rel=0.15)
@@ -33,18 +44,18 @@ def test_json_is_one_object_per_concurrency(scripted: Start, capsys: pytest.Capt
 
 def test_every_json_object_can_be_held_against_claims(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
     for script in ({"usage": "chunk"}, {"usage": "final", "token_ids": False}):
-        assert main(["bench", scripted(rate=400, **script).url, "--osl", "40", "--json", *FAST]) == 0
-        line = capsys.readouterr().out
+        code, line, _ = bench(scripted(rate=400, **script), "--osl", "40", "--json", capsys=capsys)
+        assert code == 0
         assert main(["claims", "check", "--against", line, "--json"]) in (0, 1)
         assert "verdict" in capsys.readouterr().out
 
 
 def test_progress_goes_to_stderr_and_the_table_to_stdout(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", scripted(rate=400).url, "--osl", "40", *FAST]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("|")
-    assert "decode tok/s" in said.out
-    assert "concurrency 1" in said.err
+    code, out, err = bench(scripted(rate=400), "--osl", "40", capsys=capsys)
+    assert code == 0
+    assert out.startswith("|")
+    assert "decode tok/s" in out
+    assert "concurrency 1" in err
 
 
 def test_a_point_that_must_not_be_ranked_exits_with_1(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +64,9 @@ def test_a_point_that_must_not_be_ranked_exits_with_1(scripted: Start, capsys: p
 
 
 def test_the_serving_preset_gives_its_publications_columns(scripted: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["bench", scripted(rate=800, ttft=0.01).url, "--preset", "serving-16x64x256", "--osl", "16", *FAST]
-    assert main(argv) == 0
-    out = capsys.readouterr().out
+    server = scripted(rate=800, ttft=0.01)
+    code, out, _ = bench(server, "--preset", "serving-16x64x256", "--osl", "16", capsys=capsys)
+    assert code == 0
     assert all(name in out for name in ("QPS", "prompt tok/s", "decode tok/s", "latency s"))
     assert "|          16 |       64 |" in out
 
