@@ -197,7 +197,7 @@ def check_canary(base_url: str, model: str, canary: Path) -> seen.CanaryChecked:
     kept = {
         "nll_shift": (figures["nll"] or {}).get("shift"),
         "kl_topk": figures["kl_topk"],
-        "kl_typical": max((g["kl_typical"] for g in figures["groups"].values() if g["kl_typical"]), default=None),
+        "kl_typical": max((g.kl_typical for g in found.groups.values() if g.kl_typical is not None), default=None),
         "generations": found.generations,
         "degenerate": found.degenerate,
         "reasons": list(found.reasons),

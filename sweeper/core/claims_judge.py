@@ -203,15 +203,19 @@ def _impossible(claim: Claim, limit: Limit, held: Sequence[_Held]) -> ClaimResul
     )
 
 
+def _unstated(fit: Fit) -> list[str]:
+    """What to ask the claim's author."""
+    return [QUESTIONS.get(name, f"at which {words(name)}?") for name in fit.unstated]
+
+
 def _questions(fit: Fit) -> tuple[str, ...]:
     """To the claim's author first, then what our own record lacks."""
-    ask = [QUESTIONS.get(name, f"at which {words(name)}?") for name in fit.unstated]
-    return (*ask, *(f"our own record does not say: {words(name)}" for name in fit.unrecorded))
+    return (*_unstated(fit), *(f"our own record does not say: {words(name)}" for name in fit.unrecorded))
 
 
 def _lacking(fit: Fit) -> str:
     """As `_questions`, in one line."""
-    ask = [QUESTIONS.get(name, f"at which {words(name)}?") for name in fit.unstated]
+    ask = _unstated(fit)
     ours = ", ".join(words(name) for name in fit.unrecorded)
     parts = (f"ask: {' '.join(ask)}" if ask else "", f"our own record does not say: {ours}" if ours else "")
     return " ".join(filter(None, parts))

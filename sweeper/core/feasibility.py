@@ -136,8 +136,7 @@ def _experts(case: Case) -> Iterator[Reason]:
         if p.ep > 1:
             yield no(f"ep={p.ep} and the model has no experts", "vllm/config/model.py verify_with_parallel_config")
         return
-    # SGLang's data-parallel ranks are whole copies, vLLM's share the experts.
-    ranks = p.tp if case.cell.engine == "sglang" else p.tp * p.dp
+    ranks = memory.expert_ranks(case.cell, p.tp)
     if p.ep > 1:
         if shape.experts % p.ep:
             yield perhaps(

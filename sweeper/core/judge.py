@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sweeper.core import observations as seen
+from sweeper.core.canaries import BAD
 from sweeper.core.effective import EffectiveConfig
 from sweeper.core.observations import Observation
 from sweeper.core.points import DecodePoint
@@ -79,7 +80,7 @@ def _launch(cell: Cell, observed: Sequence[Observation]) -> Failed:
 
 def _canary(cell: Cell, observed: Sequence[Observation]) -> Failed:
     for item in observed:
-        if not isinstance(item, seen.CanaryChecked) or item.verdict not in ("garbage", "degraded", "failed"):
+        if not isinstance(item, seen.CanaryChecked) or item.verdict not in BAD:
             continue
         text = ", ".join(f"{key} {value}" for key, value in item.figures.items() if value is not None)
         named = item.cause or Cause(
@@ -99,7 +100,7 @@ def _weight_only(observed: Sequence[Observation]) -> Failed:
         if not isinstance(item, seen.CanaryChecked) or item.where == "preflight":
             continue
         strict = item.figures.get("weight_only")
-        if strict and strict["verdict"] in ("garbage", "degraded"):
+        if strict and strict["verdict"] in BAD:
             means = (
                 f"The numbers are {strict['verdict']} for kernels that keep activations in 16 bit, as the log says of "
                 f"these: {'; '.join(strict['reasons'])}."

@@ -228,7 +228,7 @@ def _stage_weights(cell: Cell, geometry: Geometry, layers: range, ends: tuple[bo
     return total
 
 
-def _expert_ranks(cell: Cell, tp: int) -> int:
+def expert_ranks(cell: Cell, tp: int) -> int:
     """Ranks that share the routed experts: tp x dp, in SGLang tp alone, whose data-parallel ranks are whole copies."""
     return tp if cell.engine == "sglang" else tp * cell.parallelism.dp
 
@@ -238,7 +238,7 @@ def _sharded(cell: Cell, geometry: Geometry, part: str, count: int) -> float:
     if part == "router":
         return count
     if part == "routed":
-        ranks = _expert_ranks(cell, p.tp)
+        ranks = expert_ranks(cell, p.tp)
         if p.ep > 1:
             # A rank holds whole experts: the fullest one, where they do not divide evenly.
             return count / geometry.experts * -(-geometry.experts // ranks)
@@ -343,7 +343,7 @@ def _changes(cell: Cell, geometry: Geometry, workloads: Sequence[Workload]) -> l
     p = cell.parallelism
     for tp in (2, 4, 8, 16, 32, 64):
         if tp > p.tp:
-            ep = _expert_ranks(cell, tp) if p.ep > 1 else 1
+            ep = expert_ranks(cell, tp) if p.ep > 1 else 1
             out.append((f"tp={tp}", replace(cell, parallelism=replace(p, tp=tp, ep=ep))))
     return out
 

@@ -81,7 +81,7 @@ def _fp8_cutlass(case: Case) -> Iterator[Reason]:
         shape = case.geometry
         config = shape is not None and shape.quantization == "fp8" and not shape.format_guessed
         read = case.family == "fp8-block" or config
-        yield no(text, source) if read and case.version >= _TABLES_READ_SINCE else perhaps(text, source)
+        yield _derived(case, text, source) if read else perhaps(text, source)
     if case.sm is not None and case.sm >= 110:
         yield _derived(case, "vLLM's CUTLASS FP8 grouped GEMM has no kernel above SM 10.x", "vllm/_custom_ops.py")
 

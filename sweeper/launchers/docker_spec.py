@@ -18,6 +18,7 @@ from sweeper.launchers import common
 from sweeper.launchers.docker_image import ImageFacts
 
 CACHE = "/root/.cache"
+"""Inside the container: the engines' official images run as root, and their compile caches lie there."""
 HUB = f"{CACHE}/huggingface"
 CACHE_LABEL = "sweeper.cache"
 
